@@ -1,0 +1,140 @@
+"""Backbones: timm models without a classifier, how they start and how they are saved.
+
+A saved backbone is a folder `model.safetensors` + `config.json` as timm writes it, so that
+`timm.create_model("local-dir:FOLDER", pretrained=True)` loads it without this library.
+"""
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from pydantic import Field
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from timm.models import save_for_hf
+from torch import Tensor, nn
+
+from ssl_isic.config import Config
+from ssl_isic.errors import InputError
+
+
+class BackboneConfig(Config):
+    """The network that learns the features."""
+
+    model: str = "resnet18"
+    """Name of a timm architecture (timm.list_models())."""
+    weights: str | None = None
+    """Start: null for random, a folder or .safetensors file of timm weights, or `timm` for timm's pretrained weights."""
+    drop_path: float = Field(0.0, ge=0, lt=1)
+    """Stochastic depth of the student (0.1 in DINO's code for ViTs)."""
+    grad_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, more time."""
+
+
+class Normalize(nn.Module):
+    """uint8 (B, h, w, 3) pixels to float32 (B, 3, h, w), as the backbone's weights expect them."""
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", 255 * torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(std).view(3, 1, 1), persistent=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return (pixels.permute(0, 3, 1, 2).contiguous().float() - self.mean) / self.std
+
+
+def build_backbone(config: BackboneConfig, image_size: int, num_classes: int = 0, drop_rate: float = 0.0) -> nn.Module:
+    """A timm model that maps float (B, 3, h, w) to features (B, D), or to logits (B, num_classes).
+
+    Position embeddings are laid out for `image_size`, and ViTs take other sizes too.
+
+    Raises:
+        InputError: no such architecture, weights that are missing or belong to another architecture.
+    """
+    if config.model not in timm.list_models(config.model.partition(".")[0]):
+        near = timm.list_models(f"*{config.model[:6]}*")[:3]
+        raise InputError(
+            f"backbone.model: timm has no {config.model}; try one of {', '.join(near) or 'timm.list_models()'}"
+        )
+    state = None
+    if config.weights is not None and config.weights != "timm":
+        state = _read_weights(Path(config.weights))
+        _check_weights(config, timm.create_model(config.model), state)
+    model = _create(config, image_size, num_classes, drop_rate, state)
+    if state is not None:
+        model.pretrained_cfg.pop("state_dict")  # type: ignore[union-attr,operator]
+    if config.grad_checkpointing:
+        model.set_grad_checkpointing(True)  # type: ignore[operator]
+    return model
+
+
+def normalization_of(model: nn.Module) -> Normalize:
+    """The pixel normalisation that a timm model's configuration names."""
+    settings: dict[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
+    return Normalize(settings["mean"], settings["std"])
+
+
+def feature_size(model: nn.Module) -> int:
+    """Width D of the pooled features of a timm model."""
+    return int(model.num_features if not hasattr(model, "head_hidden_size") else model.head_hidden_size)  # type: ignore[arg-type]
+
+
+def save_backbone(model: nn.Module, folder: Path, image_size: int) -> None:
+    """Write `model` to `folder` in timm's form, whole or not at all. `image_size` is the side of its input, px."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
+        new = Path(scratch) / "new"
+        settings: dict[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
+        config = {**settings, "input_size": (3, image_size, image_size), "num_classes": model.num_classes}
+        save_for_hf(model, str(new), safe_serialization=True, model_config={"pretrained_cfg": config})
+        if folder.exists():
+            os.replace(folder, Path(scratch) / "old")
+        os.replace(new, folder)
+
+
+def _create(
+    config: BackboneConfig, image_size: int, num_classes: int, drop_rate: float, state: dict[str, Tensor] | None
+) -> nn.Module:
+    options: dict[str, Any] = {"num_classes": num_classes, "pretrained": config.weights is not None}
+    if state is not None:
+        options["pretrained_cfg_overlay"] = {"state_dict": state}
+    if drop_rate:
+        options["drop_rate"] = drop_rate
+    if config.drop_path:
+        options["drop_path_rate"] = config.drop_path
+    try:
+        # a ViT refuses other sizes than its own unless told; a convolutional net does not know these words
+        model: nn.Module = timm.create_model(config.model, img_size=image_size, dynamic_img_size=True, **options)
+    except TypeError:
+        model = timm.create_model(config.model, **options)
+    return model
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    file = path / "model.safetensors" if path.is_dir() else path
+    if not file.is_file():
+        raise InputError(f"backbone.weights: no such file: {file}; give a .safetensors file or a folder that holds one")
+    try:
+        return load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"backbone.weights: {file} is not a safetensors file ({error})") from None
+
+
+def _check_weights(config: BackboneConfig, model: nn.Module, state: dict[str, Tensor]) -> None:
+    """Position embeddings may have another size (timm resamples them), the classifier may be another; all else must fit."""
+    classifier = model.pretrained_cfg["classifier"]  # type: ignore[index]
+    heads = tuple(f"{name}." for name in ([classifier] if isinstance(classifier, str) else classifier))
+    own = {name: value.shape for name, value in model.state_dict().items() if not name.startswith(heads)}
+    missing = sorted(own.keys() - state.keys())
+    other = [name for name in own if name in state and "pos_embed" not in name and own[name] != state[name].shape]
+    if missing or other:
+        wrong = f"it lacks {missing[0]} and {len(missing) - 1} more" if missing else f"its {other[0]} has another shape"
+        raise InputError(
+            f"backbone.weights: {config.weights} is not of a {config.model}: {wrong}; set backbone.model to its own"
+        )

@@ -1,0 +1,85 @@
+"""Checkpoints: whole or not at all, a limited number of them, and enough in each to go on to the last bit.
+
+A checkpoint is a folder `step-000000120/` of Accelerate's `save_state` (safetensors weights, optimizer, scaler) with our
+`progress.json`. It is written under another name and renamed when it is complete. Random numbers need no state: every
+step seeds itself, see `loop.seed_step`.
+"""
+
+import errno
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from accelerate import Accelerator
+from safetensors import SafetensorError
+
+from ssl_isic.errors import InputError
+
+NEARLY_FULL_BYTES = 16 << 20
+
+
+@dataclass
+class Progress:
+    """Where a run stands: optimizer steps done, and the images that did not decode so far, by id."""
+
+    step: int = 0
+    bad_images: list[str] = field(default_factory=list)
+
+
+def save_checkpoint(accelerator: Accelerator, folder: Path, progress: Progress, keep: int) -> None:
+    """Write `folder/step-N` and remove all but the newest `keep` checkpoints. Every rank calls this.
+
+    Raises:
+        OSError: the disk is full (ENOSPC); earlier checkpoints are left as they were.
+    """
+    final = folder / f"step-{progress.step:09d}"
+    partial = folder / f".{final.name}.partial"
+    if accelerator.is_main_process:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+    accelerator.wait_for_everyone()
+    with full_disk_named(partial):
+        accelerator.save_state(str(partial), safe_serialization=True)
+        if accelerator.is_main_process:
+            (partial / "progress.json").write_text(json.dumps(asdict(progress)))
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        shutil.rmtree(final, ignore_errors=True)
+        partial.rename(final)
+        for old in list_checkpoints(folder)[:-keep]:
+            shutil.rmtree(old)
+    accelerator.wait_for_everyone()
+
+
+def load_checkpoint(accelerator: Accelerator, path: Path) -> Progress:
+    """Restore model, optimizer and scaler in place. InputError when the checkpoint is of another model."""
+    try:
+        progress = Progress(**json.loads((path / "progress.json").read_text()))
+        accelerator.load_state(str(path))
+    except (OSError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"cannot resume from {path}: {reason}; remove that folder to go on from an earlier one"
+        ) from None
+    return progress
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Complete checkpoints in `folder`, oldest first."""
+    return sorted(folder.glob("step-*"))
+
+
+@contextmanager
+def full_disk_named(folder: Path) -> Iterator[None]:
+    """Turn the several ways in which writers report a full disk into one OSError; remove the half-written `folder`."""
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        full = "No space left" in str(error) or shutil.disk_usage(folder).free < NEARLY_FULL_BYTES
+        shutil.rmtree(folder, ignore_errors=True)
+        if full:
+            raise OSError(errno.ENOSPC, "No space left on device", str(folder.parent)) from error
+        raise

@@ -1,0 +1,34 @@
+"""`ssl-isic STAGE ...`: a table of stages, each imported only when it is asked for."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+STAGES = {
+    "pretrain": ("ssl_isic.pretrain", "learn a backbone from unlabelled images"),
+    "folds": ("ssl_isic.data.folds", "split labelled images into grouped, stratified folds"),
+    "finetune": ("finetune.train", "train a malignancy classifier on the folds"),
+    "pseudolabel": ("pseudolabel.run", "teach the classifier on unlabelled images, round by round"),
+    "submit": ("finetune.submit", "predict a test set and write a checked submission"),
+    "demo": ("pseudolabel.demo", "all stages on synthetic lesions, in minutes"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one stage; returns its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help"):
+        print("usage: ssl-isic STAGE [--config FILE] [key=value ...]\n")
+        print("\n".join(f"  {stage:<12} {purpose}" for stage, (_, purpose) in STAGES.items()))
+        print("\nssl-isic STAGE --help lists the keys of a stage.")
+        return 0
+    stage, *rest = words
+    if stage not in STAGES:
+        print(f"ssl-isic: no stage {stage}; choose one of {', '.join(STAGES)}", file=sys.stderr)
+        return 2
+    module, _ = STAGES[stage]
+    return int(importlib.import_module(module).main(rest))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

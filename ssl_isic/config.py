@@ -1,0 +1,219 @@
+"""Configuration: frozen pydantic models, one YAML file, then `key.sub=value` words.
+
+Every stage calls `read_config(SomeConfig, argv, prog)`; a wrong key, a wrong type or a missing file is one line
+and exit code 2.
+"""
+
+import argparse
+import difflib
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails, PydanticUndefined
+
+from ssl_isic.errors import InputError
+
+
+class Config(BaseModel):
+    """Base of every configuration: immutable, unknown keys refused, defaults validated."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True)
+
+
+C = TypeVar("C", bound=Config)
+
+
+def read_config(config_type: type[C], argv: Sequence[str], prog: str) -> C:
+    """Parse `[--config FILE] [--print-config] [key.sub=value ...]` into a `config_type`.
+
+    `--help` lists every key and exits; `--print-config` prints the resolved YAML and exits.
+
+    Raises:
+        InputError: a file that is not there or not YAML, an unknown key, a wrong value.
+    """
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description=(config_type.__doc__ or "").strip().splitlines()[0],
+        epilog="keys:\n" + "\n".join(_describe(config_type)),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="a YAML file of keys")
+    parser.add_argument("--print-config", action="store_true", help="print the resolved YAML and stop")
+    parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="keys set over the file's")
+    options, unknown = parser.parse_known_args(argv)
+    if unknown:
+        raise InputError(f"unknown option {unknown[0]}: keys are written key=value, see {prog} --help")
+    tree = load_yaml(options.config) if options.config else {}
+    for word in options.overrides:
+        _override(tree, word)
+    config = validate(config_type, tree, source=str(options.config or "the command line"))
+    if options.print_config:
+        print(dump_yaml(config), end="")
+        raise SystemExit(0)
+    return config
+
+
+def validate(config_type: type[C], tree: Mapping[str, Any], source: str) -> C:
+    """Build a `config_type` from nested mappings; the first thing wrong is raised as an InputError naming its key."""
+    try:
+        return config_type.model_validate(_with_default_names(config_type, tree))
+    except ValidationError as error:
+        raise InputError(f"{source}: {_explain(config_type, error.errors()[0])}") from None
+
+
+def load_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping; InputError when the file is missing, unreadable or something else."""
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read the config {path}: {error.strerror}; check --config") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid YAML: {error}") from None
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise InputError(f"{path}: expected keys and values, got a {type(tree).__name__}")
+    return tree
+
+
+def dump_yaml(config: Config) -> str:
+    """The resolved configuration as YAML that `--config` reads back."""
+    text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return text
+
+
+def _override(tree: dict[str, Any], word: str) -> None:
+    key, equals, text = word.partition("=")
+    if not equals or not key:
+        raise InputError(f"cannot read {word!r}: write key=value, for instance seed=1")
+    try:
+        value = yaml.safe_load(text) if text else ""
+    except yaml.YAMLError:
+        raise InputError(f"cannot read the value in {word!r}: quote it as YAML") from None
+    *parents, leaf = key.split(".")
+    node = tree
+    for parent in parents:
+        child = node.setdefault(parent, {})
+        if child is None:
+            child = node[parent] = {}
+        if not isinstance(child, dict):
+            raise InputError(f"cannot set {key}: {parent} is {child!r}, which has no keys below it")
+        node = child
+    node[leaf] = value
+
+
+def _with_default_names(config_type: type[Config], tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Let `method.temperature=0.2` stand without `method.name`: the member of a union that is the default is meant."""
+    filled = dict(tree)
+    for key, field in config_type.model_fields.items():
+        branch = filled.get(key)
+        if not isinstance(branch, dict):
+            continue
+        members = {_tag(model): model for model in _models(field.annotation)}
+        if len(members) > 1 and isinstance(field.default, Config):
+            branch = {"name": _tag(type(field.default)), **branch}
+        member = members.get(str(branch.get("name"))) if len(members) > 1 else next(iter(members.values()), None)
+        filled[key] = _with_default_names(member, branch) if member else branch
+    return filled
+
+
+def _explain(config_type: type[Config], error: ErrorDetails) -> str:
+    key, known = _locate(config_type, error["loc"])
+    if error["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(key.rpartition(".")[2], known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
+        return f"unknown key {key}; {hint}"
+    if error["type"] == "missing":
+        return f"{key} is required; set {key}=..."
+    message = error["msg"].removeprefix("Value error, ")
+    got = error["input"]
+    shown = "" if isinstance(got, dict) else f" (got {got!r})"
+    return f"{key + ': ' if key else ''}{message[0].lower() + message[1:]}{shown}"
+
+
+def _locate(config_type: type[Config], loc: tuple[int | str, ...]) -> tuple[str, list[str]]:
+    """The dotted key of a pydantic location, without the union tags, and the keys known beside it."""
+    parts: list[str] = []
+    here: Any = config_type
+    known: list[str] = []
+    for part in loc:
+        models = {_tag(m): m for m in _models(here)}
+        if len(models) > 1 and part in models:
+            here = models[str(part)]
+            continue
+        model = next(iter(models.values()), None)
+        known = list(model.model_fields) if model else []
+        parts.append(str(part))
+        if model and part in model.model_fields:
+            here = model.model_fields[str(part)].annotation
+        else:
+            here = (get_args(here) or (None,))[-1]
+    return ".".join(parts), known
+
+
+def _models(annotation: Any) -> list[type[Config]]:
+    """The Config types inside an annotation: itself, members of a union, the value of a mapping excluded."""
+    if isinstance(annotation, type) and issubclass(annotation, Config):
+        return [annotation]
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _models(get_args(annotation)[0])
+    if origin in (Union, types.UnionType):
+        return [m for arg in get_args(annotation) for m in _models(arg)]
+    return []
+
+
+def _tag(model: type[Config]) -> str:
+    name = model.model_fields.get("name")
+    return str(name.default) if name is not None and name.default is not PydanticUndefined else model.__name__
+
+
+def _describe(config_type: type[Config], prefix: str = "") -> Iterator[str]:
+    for name, field in config_type.model_fields.items():
+        key = prefix + name
+        if name == "name" and get_origin(field.annotation) is Literal:
+            continue  # a union's tag, shown in the heading of its member
+        models = _models(field.annotation)
+        if not models:
+            yield f"  {key}  {_type_name(field)} = {_default(field)}"
+            yield f"      {' '.join((field.description or '').split())}"
+            continue
+        yield f"  {key}.*  {' '.join((field.description or '').split())}"
+        for model in models:
+            if len(models) > 1:
+                yield f"    with {key}.name={_tag(model)}: {(model.__doc__ or '').strip().splitlines()[0]}"
+            yield from _describe(model, key + ".")
+
+
+def _type_name(field: FieldInfo) -> str:
+    return _annotation_name(field.annotation)
+
+
+def _annotation_name(annotation: Any) -> str:
+    origin = get_origin(annotation)
+    if annotation is type(None):
+        return "null"
+    if origin is Literal:
+        return "|".join(str(value) for value in get_args(annotation))
+    if origin in (Union, types.UnionType):
+        return "|".join(_annotation_name(arg) for arg in get_args(annotation))
+    if origin is Annotated:
+        return _annotation_name(get_args(annotation)[0])
+    if origin is not None:
+        return (
+            f"{origin.__name__}[{', '.join('...' if a is ... else _annotation_name(a) for a in get_args(annotation))}]"
+        )
+    return getattr(annotation, "__name__", str(annotation)).lower()
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "(required)"
+    value = field.get_default(call_default_factory=True)
+    return "null" if value is None else str(value)

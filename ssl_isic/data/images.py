@@ -1,0 +1,177 @@
+"""Where the bytes of the images come from: Kaggle's HDF5 files, folders of JPEG and PNG, and pools of several such stores.
+
+A store holds compressed bytes keyed by `isic_id`; `decode_rgb` turns them into pixels. Files are opened on the first read
+of each process, so that a store survives both `fork` and `spawn`.
+"""
+
+import io
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+from PIL import Image
+
+from ssl_isic.errors import InputError
+
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
+HDF5_SUFFIXES = {".hdf5", ".h5", ".hdf"}
+HDF5_CHUNK_CACHE_BYTES = 0  # scalar datasets are not chunked
+
+Ids = NDArray[np.bytes_]
+"""Sorted identifiers as fixed-width bytes: 400,000 of them take 5 MB where Python strings take 25."""
+
+
+class ImageDecodeError(ValueError):
+    """The bytes of one image do not decode."""
+
+
+def decode_rgb(data: bytes) -> NDArray[np.uint8]:
+    """Decode JPEG or PNG bytes into uint8 RGB pixels of shape (height, width, 3).
+
+    Raises:
+        ImageDecodeError: the bytes are truncated, damaged or no image.
+    """
+    try:
+        if data[:2] == b"\xff\xd8":
+            return _decode_jpeg(data)
+        return _decode_with_pillow(data)
+    except (ValueError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ImageDecodeError(str(error) or type(error).__name__) from None
+
+
+def _decode_jpeg(data: bytes) -> NDArray[np.uint8]:
+    try:
+        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True)
+    except ValueError:
+        return _decode_with_pillow(data)  # CMYK and other rarities; raises for a truncated file
+    return pixels
+
+
+def _decode_with_pillow(data: bytes) -> NDArray[np.uint8]:
+    with Image.open(io.BytesIO(data)) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+class JpegStore(ABC):
+    """Compressed images keyed by id."""
+
+    path: Path
+    ids: Ids
+
+    @abstractmethod
+    def read(self, position: int) -> bytes:
+        """The compressed bytes of image `ids[position]`."""
+
+
+class Hdf5Store(JpegStore):
+    """An HDF5 file with one scalar dataset of image bytes per id: fixed-length strings (Kaggle's) or opaque bytes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: h5py.File | None = None
+        self._pid = -1
+        try:
+            with h5py.File(path, "r") as file:
+                names = list(file)
+                scalar = not names or (isinstance(file[names[0]], h5py.Dataset) and file[names[0]].shape == ())
+        except FileNotFoundError:
+            raise InputError(f"no such file: {path}; check the path of the images") from None
+        except OSError as error:
+            raise InputError(f"{path} is not a readable HDF5 file ({error}); is the download complete?") from None
+        if not names:
+            raise InputError(f"{path} holds no images: expected one dataset for each isic_id")
+        if not scalar:
+            raise InputError(
+                f"{path}: dataset {names[0]} is not a scalar of image bytes; expected one such dataset for each isic_id"
+            )
+        self.ids = np.sort(np.array([name.encode() for name in names]))
+
+    def read(self, position: int) -> bytes:
+        value: bytes | np.void = self._open()[self.ids[position].decode()][()]
+        # fixed-length strings come back without trailing NULs, which no JPEG or PNG ends in; opaque bytes keep them
+        return value if isinstance(value, bytes) else value.tobytes()
+
+    def _open(self) -> h5py.File:
+        if self._file is None or self._pid != os.getpid():  # h5py handles do not survive fork
+            self._file = h5py.File(self.path, "r", rdcc_nbytes=HDF5_CHUNK_CACHE_BYTES)
+            self._pid = os.getpid()
+        return self._file
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_file": None, "_pid": -1}
+
+
+class FolderStore(JpegStore):
+    """A folder of JPEG or PNG files, at any depth; the id is the file's name without its suffix."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        files = [file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES]
+        if not files:
+            raise InputError(f"{path} holds no .jpg, .jpeg or .png files")
+        ids = np.array([file.stem.encode() for file in files])
+        order = np.argsort(ids, kind="stable")
+        self.ids = ids[order]
+        self._files = np.array([str(file.relative_to(path)).encode() for file in files])[order]
+        repeated = np.flatnonzero(self.ids[1:] == self.ids[:-1])
+        if len(repeated):
+            first, second = (self._files[repeated[0] + step].decode() for step in (0, 1))
+            raise InputError(f"{path}: {first} and {second} have the same id; give each image one file")
+
+    def read(self, position: int) -> bytes:
+        return (self.path / self._files[position].decode()).read_bytes()
+
+
+def open_store(path: Path) -> JpegStore:
+    """Open a folder or an HDF5 file of images. InputError when it is missing or something else."""
+    if path.is_dir():
+        return FolderStore(path)
+    return Hdf5Store(path)
+
+
+class ImagePool:
+    """Several named stores as one sequence of images.
+
+    Image `k` of the pool is image `k - offset` of the store it falls in; stores follow each other in the order given.
+    The same id may stand in several sources: it then counts once in each.
+    """
+
+    def __init__(self, sources: Mapping[str, Path]) -> None:
+        if not sources:
+            raise InputError("no image sources: set data.sources.NAME=FILE")
+        self.names = list(sources)
+        self.stores = [open_store(Path(path)) for path in sources.values()]
+        self._ends = np.cumsum([len(store.ids) for store in self.stores])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def source_of(self, index: int) -> str:
+        """The name of the source that image `index` comes from."""
+        return self.names[self._locate(index)[0]]
+
+    def id_of(self, index: int) -> str:
+        """The `isic_id` of image `index`."""
+        source, position = self._locate(index)
+        return str(self.stores[source].ids[position].decode())
+
+    def read(self, index: int) -> bytes:
+        """The compressed bytes of image `index`."""
+        source, position = self._locate(index)
+        return self.stores[source].read(position)
+
+    def slice_of(self, name: str) -> tuple[int, Ids]:
+        """Where source `name` starts in the pool, and its sorted ids."""
+        source = self.names.index(name)
+        store = self.stores[source]
+        return int(self._ends[source]) - len(store.ids), store.ids
+
+    def _locate(self, index: int) -> tuple[int, int]:
+        source = int(np.searchsorted(self._ends, index, side="right"))
+        return source, index - (int(self._ends[source - 1]) if source else 0)

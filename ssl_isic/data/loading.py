@@ -1,0 +1,247 @@
+"""From a pool of images to batches: which image is drawn when, by which rank, with which views.
+
+Everything here is a function of (seed, step), never of the worker or of what ran before, so that a run can stop at any
+step and go on exactly, and so that N processes see together what one process would see alone.
+
+Shapes: B images in a micro-batch of one rank, views are uint8 (B, height, width, 3).
+"""
+
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from ssl_isic.data.images import ImageDecodeError, ImagePool, decode_rgb
+from ssl_isic.data.views import Image, SeededViews, use_one_thread
+from ssl_isic.errors import InputError
+
+Batch = dict[str, Any]
+StartMethod = Literal["fork", "spawn", "forkserver"]
+SUBSTITUTE_TRIES = 8
+
+
+class Draw(NamedTuple):
+    """One image of a batch: its row in the dataset, and its place in the run's endless stream of images."""
+
+    row: int
+    position: int
+
+
+class Order(Protocol):
+    """The order in which an epoch goes through the rows of a dataset: a pure function of the epoch."""
+
+    def __len__(self) -> int:
+        """Draws in an epoch."""
+
+    def epoch(self, epoch: int) -> NDArray[np.int64]:
+        """The rows of epoch `epoch`, in order."""
+
+
+@dataclass(frozen=True)
+class ShuffledOrder:
+    """Every row once an epoch, in a new random order each time."""
+
+    rows: int
+    seed: int
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def epoch(self, epoch: int) -> NDArray[np.int64]:
+        return np.random.default_rng([self.seed, epoch]).permutation(self.rows)
+
+
+@dataclass(frozen=True)
+class BatchLayout:
+    """How the images of one optimizer step are shared out over ranks and accumulated micro-batches.
+
+    Raises:
+        InputError: `batch_size` does not divide evenly.
+    """
+
+    batch_size: int
+    accumulate: int = 1
+    rank: int = 0
+    world_size: int = 1
+
+    def __post_init__(self) -> None:
+        shares = self.accumulate * self.world_size
+        if self.batch_size % shares:
+            raise InputError(
+                f"loop.batch_size={self.batch_size} does not divide into {self.world_size} processes x "
+                f"loop.accumulate={self.accumulate}; use a multiple of {shares}"
+            )
+
+    @property
+    def micro_batch(self) -> int:
+        """Images of one forward pass on one rank."""
+        return self.batch_size // (self.accumulate * self.world_size)
+
+    def slices(self) -> Iterator[slice]:
+        """This rank's share of the images of a step, one slice a micro-batch."""
+        for micro in range(self.accumulate):
+            start = (micro * self.world_size + self.rank) * self.micro_batch
+            yield slice(start, start + self.micro_batch)
+
+
+class TrainingStream(Sampler[list[Draw]]):
+    """The micro-batches of one rank from `start_step` to `total_steps`, epoch after epoch; a last, smaller batch is dropped."""
+
+    def __init__(self, order: Order, layout: BatchLayout, start_step: int, total_steps: int) -> None:
+        self.order, self.layout = order, layout
+        self.start_step, self.total_steps = start_step, total_steps
+        self.steps_per_epoch = steps_per_epoch(order, layout.batch_size)
+
+    def __len__(self) -> int:
+        return max(0, self.total_steps - self.start_step) * self.layout.accumulate
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        epoch, rows = -1, np.empty(0, np.int64)
+        for step in range(self.start_step, self.total_steps):
+            step_epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
+            if step_epoch != epoch:
+                epoch, rows = step_epoch, self.order.epoch(step_epoch)
+            size = self.layout.batch_size
+            batch = rows[step_in_epoch * size : (step_in_epoch + 1) * size].tolist()
+            positions = range(step * size, (step + 1) * size)
+            for part in self.layout.slices():
+                yield [Draw(row, position) for row, position in zip(batch[part], positions[part], strict=True)]
+
+
+def steps_per_epoch(order: Order, batch_size: int) -> int:
+    """Optimizer steps of one epoch. InputError when an epoch does not fill one batch."""
+    steps = len(order) // batch_size
+    if steps == 0:
+        raise InputError(f"an epoch of {len(order)} images does not fill one batch; lower loop.batch_size={batch_size}")
+    return steps
+
+
+class TrainingImages(Dataset[dict[str, Any]]):
+    """Views of pool images for training, with the columns (targets, weights) that go with them.
+
+    An image that does not decode is replaced by the next that does, so that every rank keeps equal batches; its row is
+    reported in the batch as `bad`.
+    """
+
+    def __init__(
+        self,
+        pool: ImagePool,
+        indices: NDArray[np.int64],
+        views: SeededViews,
+        seed: int,
+        columns: Mapping[str, NDArray[np.float64]] | None = None,
+    ) -> None:
+        self.pool, self.indices, self.views, self.seed = pool, indices, views, seed
+        self.columns = dict(columns or {})
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, draw: Draw) -> dict[str, Any]:
+        row, bad = draw.row, list[int]()
+        while True:
+            try:
+                pixels = decode_rgb(self.pool.read(int(self.indices[row])))
+                break
+            except ImageDecodeError as error:
+                bad.append(row)
+                if len(bad) >= SUBSTITUTE_TRIES:
+                    raise InputError(
+                        f"{SUBSTITUTE_TRIES} images in a row do not decode, the last {self.id_of(row)} ({error}); "
+                        "is the file of images damaged?"
+                    ) from None
+                row = (row + 1) % len(self)
+        columns = {name: float(values[row]) for name, values in self.columns.items()}
+        return {"views": self.views(pixels, (self.seed, draw.position)), "row": row, "bad": bad, "columns": columns}
+
+    def id_of(self, row: int) -> str:
+        """The `isic_id` of dataset row `row`."""
+        return self.pool.id_of(int(self.indices[row]))
+
+
+def collate_training(samples: list[dict[str, Any]]) -> Batch:
+    """Stack samples: `views`, a list of uint8 (B, h, w, 3), one a view; `row` (B,); `bad`; float32 (B,) columns."""
+    views = [torch.from_numpy(np.stack(same)) for same in zip(*(s["views"] for s in samples), strict=True)]
+    columns = {
+        name: torch.tensor([sample["columns"][name] for sample in samples], dtype=torch.float32)
+        for name in samples[0]["columns"]
+    }
+    rows = torch.tensor([sample["row"] for sample in samples])
+    return {"views": views, "row": rows, "bad": [row for sample in samples for row in sample["bad"]], **columns}
+
+
+class EvaluationImages(Dataset[tuple[Image, bool]]):
+    """Each image once, whole. An image that is missing (index -1) or does not decode comes back black and not `readable`."""
+
+    def __init__(
+        self, pool: ImagePool, indices: NDArray[np.int64], view: Callable[..., dict[str, Any]], size: int
+    ) -> None:
+        self.pool, self.indices, self.view, self.size = pool, indices, view, size
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, row: int) -> tuple[Image, bool]:
+        try:
+            if self.indices[row] < 0:
+                raise ImageDecodeError("no image")
+            pixels = decode_rgb(self.pool.read(int(self.indices[row])))
+        except ImageDecodeError:
+            return np.zeros((self.size, self.size, 3), np.uint8), False
+        return np.ascontiguousarray(self.view(image=pixels)["image"]), True
+
+
+def collate_evaluation(samples: list[tuple[Image, bool]]) -> Batch:
+    """Stack samples: `images` uint8 (B, size, size, 3), `readable` bool (B,)."""
+    return {
+        "images": torch.from_numpy(np.stack([image for image, _ in samples])),
+        "readable": torch.tensor([readable for _, readable in samples]),
+    }
+
+
+def training_loader(
+    dataset: TrainingImages, stream: TrainingStream, workers: int, start_method: StartMethod, pin_memory: bool
+) -> DataLoader[Any]:
+    """The batches of `stream`, made by `workers` processes (0: in this one)."""
+    return DataLoader(
+        dataset,
+        batch_sampler=stream,
+        collate_fn=collate_training,
+        pin_memory=pin_memory,
+        **_worker_options(workers, start_method),
+    )
+
+
+def evaluation_loader(
+    dataset: EvaluationImages, rows: NDArray[np.int64], batch_size: int, workers: int, start_method: StartMethod
+) -> DataLoader[Any]:
+    """The dataset's `rows` in order, none dropped, none repeated."""
+    return DataLoader(
+        dataset,
+        sampler=rows.tolist(),
+        batch_size=batch_size,
+        collate_fn=collate_evaluation,
+        **_worker_options(workers, start_method),
+    )
+
+
+def _worker_options(workers: int, start_method: StartMethod) -> dict[str, Any]:
+    if workers == 0:
+        use_one_thread()
+        return {"num_workers": 0}
+    return {
+        "num_workers": workers,
+        "prefetch_factor": 4,
+        "multiprocessing_context": start_method,
+        "worker_init_fn": _start_worker,
+    }
+
+
+def _start_worker(_: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the loop decides when workers end
+    use_one_thread()

@@ -1,0 +1,55 @@
+"""What a user can mend is an `InputError`: one line, exit code 2. All else is our bug and keeps its traceback."""
+
+import errno
+import functools
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+EXIT_OK = 0
+EXIT_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+
+class InputError(Exception):
+    """Wrong input. The message is one line: which file, row or key; what is wrong; what to do."""
+
+
+class InterruptedRun(Exception):
+    """SIGINT or SIGTERM arrived and the work so far is saved. The message says how to go on."""
+
+
+class Command(Protocol):
+    """A stage's entry point."""
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int:
+        """Run with the words after the command's name (by default the process's); returns the exit code."""
+
+
+def command(main: Callable[[Sequence[str]], None]) -> Command:
+    """Wrap `main(argv)` so that it returns an exit code and reports wrong input in one line on stderr."""
+
+    @functools.wraps(main)
+    def wrapped(argv: Sequence[str] | None = None) -> int:
+        try:
+            main(sys.argv[1:] if argv is None else argv)
+        except InputError as error:
+            return _report(str(error), EXIT_INPUT)
+        except InterruptedRun as error:
+            return _report(str(error), EXIT_INTERRUPTED)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            where = f" while writing {error.filename}" if error.filename else ""
+            return _report(f"the disk is full{where}: free some space and run the same command again", EXIT_INPUT)
+        return EXIT_OK
+
+    return wrapped
+
+
+def _report(message: str, code: int) -> int:
+    rank = os.environ.get("RANK", "0")
+    prefix = "" if rank == "0" else f"[rank {rank}] "
+    print(f"{prefix}ssl-isic: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    return code

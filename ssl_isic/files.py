@@ -1,0 +1,67 @@
+"""Files that are never half-written: a temporary name in the same folder, then a rename."""
+
+import errno
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ssl_isic.errors import InputError
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield an empty file beside `path` to write to; it becomes `path` when the block ends, or goes if that raises.
+
+    Missing folders are made. The yielded name keeps the suffix of `path`, by which writers choose a format.
+
+    Raises:
+        InputError: `path` is a folder, or its folder cannot be written to.
+        OSError: the disk is full (`filename` says where); the old file stands.
+    """
+    if path.is_dir():
+        raise InputError(f"cannot write {path}: it is a folder; name a file")
+    temporary = _empty_file_beside(path)
+    try:
+        yield temporary
+        _flush_to_disk(temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a failed write() does not know its file
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, obj: Any) -> None:
+    """Write `obj` as indented JSON, atomically.
+
+    Raises:
+        TypeError, ValueError: `obj` is not JSON (a NaN is not); nothing is written.
+    """
+    text = json.dumps(obj, indent=2, allow_nan=False, ensure_ascii=False)
+    with atomic_write(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _empty_file_beside(path: Path) -> Path:
+    temporary = path.with_name(f".part-{secrets.token_hex(4)}-{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch(exist_ok=False)  # and not mkstemp, whose files nobody else may read
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise InputError(f"cannot write {path}: {error.strerror}; choose another place") from error
+    return temporary
+
+
+def _flush_to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,270 @@
+"""The training loop: the only one. It owns ranks, cadence, accumulation, precision, logging, checkpoints and stopping."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from pydantic import Field
+from torch import Tensor, nn
+
+from ssl_isic.checkpoint import Progress, list_checkpoints, load_checkpoint, save_checkpoint
+from ssl_isic.config import Config
+from ssl_isic.data.loading import (
+    Batch,
+    BatchLayout,
+    Order,
+    StartMethod,
+    TrainingImages,
+    TrainingStream,
+    steps_per_epoch,
+    training_loader,
+)
+from ssl_isic.errors import InputError, InterruptedRun
+from ssl_isic.interrupt import StopRequest
+from ssl_isic.optim import OptimConfig, build_optimizer
+from ssl_isic.run_log import RunLog
+from ssl_isic.schedules import cosine, is_due, warmup_cosine
+from ssl_isic.task import Task
+
+Evaluator = Callable[[Task], Iterable[tuple[str, float]]]
+STOP_AGREED_EVERY = 10
+
+
+class LoaderConfig(Config):
+    """The processes that read and augment images."""
+
+    workers: int = Field(2, ge=0)
+    """Processes a rank; 0 reads in the training process."""
+    start_method: StartMethod = "fork"
+    """How workers start."""
+
+
+class LoopConfig(Config):
+    """Length, batch and cadence of training."""
+
+    epochs: float = Field(100.0, gt=0)
+    """Passes over the data."""
+    batch_size: int = Field(256, ge=1)
+    """Images of one optimizer step, over all ranks and accumulated micro-batches."""
+    accumulate: int = Field(1, ge=1)
+    """Micro-batches of one optimizer step. SimCLR gains no negatives from it."""
+    clip_norm: float | None = Field(3.0, gt=0)
+    """Gradients are clipped to this norm; null leaves them."""
+    mixed_precision: Literal["no", "bf16", "fp16"] | None = None
+    """Null takes what `accelerate launch` was told."""
+    compile: bool = False
+    """Compile the backbone with torch.compile."""
+    channels_last: bool = False
+    """Keep weights and images in channels-last order."""
+    sync_batch_norm: bool = True
+    """On several GPUs, batch norm sees the batch of all ranks."""
+    log_every: int = Field(20, ge=1)
+    """Steps between rows of metrics.jsonl."""
+    save_every: int = Field(200, ge=0)
+    """Steps between checkpoints; 0 saves only at the end."""
+    keep_checkpoints: int = Field(2, ge=1)
+    """Checkpoints that are kept, the newest."""
+    trackers: list[str] = []
+    """Accelerate's trackers to log to as well: tensorboard, wandb, mlflow, ..."""
+
+
+@dataclass(frozen=True)
+class Schedules:
+    """What the loop sets before each step: functions of the step."""
+
+    lr: Callable[[int], float]
+    weight_decay: Callable[[int], float]
+
+
+def schedules_of(config: OptimConfig, batch_size: int, total_steps: int, steps_an_epoch: int) -> Schedules:
+    """The learning rate and weight decay that `config` describes, for a run of `total_steps`."""
+    warmup = min(round(config.warmup_epochs * steps_an_epoch), total_steps // 2)
+    end_decay = config.weight_decay if config.end_weight_decay is None else config.end_weight_decay
+    return Schedules(
+        lr=partial(
+            warmup_cosine, total=total_steps, warmup=warmup, start=config.peak_lr(batch_size), end=config.end_lr
+        ),
+        weight_decay=partial(cosine, total=total_steps, start=config.weight_decay, end=end_decay),
+    )
+
+
+def total_steps(config: LoopConfig, order: Order) -> int:
+    """Optimizer steps of the whole run."""
+    return max(1, round(config.epochs * steps_per_epoch(order, config.batch_size)))
+
+
+def build_accelerator(config: LoopConfig, run_dir: Path) -> Accelerator:
+    """Accelerate as the launcher set it up, with the configuration's precision and trackers."""
+    try:
+        accelerator = Accelerator(
+            mixed_precision=config.mixed_precision, log_with=config.trackers or None, project_dir=str(run_dir)
+        )
+    except (ValueError, ImportError) as error:
+        raise InputError(f"loop: Accelerate cannot be set up: {error}") from None
+    if config.trackers:
+        accelerator.init_trackers(run_dir.name)
+    return accelerator
+
+
+def seed_step(seed: int, step: int, micro: int, rank: int) -> None:
+    """Make dropout and stochastic depth functions of the step, so that no generator needs to be saved."""
+    state = np.random.SeedSequence([seed, step, micro, rank]).generate_state(1, np.uint64)
+    torch.manual_seed(int(state[0] >> 1))
+
+
+def fit(
+    task: Task,
+    dataset: TrainingImages,
+    order: Order,
+    *,
+    accelerator: Accelerator,
+    config: LoopConfig,
+    loader: LoaderConfig,
+    optim: OptimConfig,
+    run_dir: Path,
+    seed: int,
+    evaluate: Evaluator | None = None,
+    evaluate_every: int = 0,
+    title: str = "training",
+) -> Task:
+    """Train `task` on `dataset`, resuming from the newest checkpoint in `run_dir`. Returns the task, unwrapped.
+
+    Args:
+        order: which rows an epoch goes through.
+        evaluate: yields (name, value) pairs every `evaluate_every` steps (0: only at the end), on every rank.
+
+    Raises:
+        InputError: a batch size that does not divide, more than 1 % of the images do not decode, a loss that is not finite.
+        InterruptedRun: SIGINT or SIGTERM; a checkpoint has been written.
+    """
+    total = total_steps(config, order)
+    per_epoch = steps_per_epoch(order, config.batch_size)
+    schedules = schedules_of(optim, config.batch_size, total, per_epoch)
+    layout = BatchLayout(config.batch_size, config.accumulate, accelerator.process_index, accelerator.num_processes)
+    model, optimizer = _prepare(task, optim, config, accelerator)
+    folder = run_dir / "checkpoints"
+    saved = list_checkpoints(folder)
+    progress = load_checkpoint(accelerator, saved[-1]) if saved else Progress()
+    stream = TrainingStream(order, layout, progress.step, total)
+    on_gpu = accelerator.device.type == "cuda"
+    batches = iter(training_loader(dataset, stream, loader.workers, loader.start_method, pin_memory=on_gpu))
+    log = RunLog(accelerator, run_dir, dataset, progress, config.batch_size, per_epoch, total, title)
+    stepper = _Stepper(model, task, optimizer, accelerator, config, seed, log)
+
+    with StopRequest() as stop, log:
+        while progress.step < total:
+            _set_schedules(optimizer, schedules, progress.step)
+            stepper.step(progress.step, batches)
+            progress.step += 1
+            stopping = _agreed(stop.arrived, accelerator, progress.step)
+            if is_due(progress.step, config.log_every, total) or stopping:
+                log.write(optimizer)
+            if evaluate is not None and is_due(progress.step, evaluate_every, total):
+                log.metrics(_evaluated(evaluate, task))
+            if is_due(progress.step, config.save_every, total) or stopping:
+                log.check()
+                save_checkpoint(accelerator, folder, progress, config.keep_checkpoints)
+            if stopping and progress.step < total:
+                raise InterruptedRun(
+                    f"stopped after step {progress.step} of {total}; saved in {folder}; "
+                    "run the same command again to go on from there"
+                )
+    accelerator.free_memory()
+    return task
+
+
+@dataclass(frozen=True)
+class _Stepper:
+    """One optimizer step: micro-batches, gradients, clipping, the update, and what the task does after it."""
+
+    model: nn.Module
+    task: Task
+    optimizer: torch.optim.Optimizer
+    accelerator: Accelerator
+    config: LoopConfig
+    seed: int
+    log: RunLog
+
+    def step(self, step: int, batches: Iterator[Batch]) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        for micro in range(self.config.accumulate):
+            batch = self._next(batches)
+            seed_step(self.seed, step, micro, self.accelerator.process_index)
+            last = micro == self.config.accumulate - 1
+            with nullcontext() if last else self.accelerator.no_sync(self.model):
+                outputs: dict[str, Tensor] = self.model(batch, step)
+                self.accelerator.backward(outputs["loss"] / self.config.accumulate)
+            self.log.add(outputs, step)
+        if self.config.clip_norm is not None:
+            norm = self.accelerator.clip_grad_norm_(self.task.parameters(), self.config.clip_norm)
+            self.log.add({"grad_norm": norm}, step)
+        self.task.before_optimizer(step)
+        self.optimizer.step()
+        if not self.accelerator.optimizer_step_was_skipped:
+            self.task.after_step(step)
+        self.log.stepped()
+
+    def _next(self, batches: Iterator[Batch]) -> Batch:
+        started = time.perf_counter()
+        batch = next(batches)
+        self.log.waited_s += time.perf_counter() - started
+        self.log.note_bad(batch.pop("bad"))
+        return _to_device(batch, self.accelerator.device)
+
+
+def _prepare(
+    task: Task, optim: OptimConfig, config: LoopConfig, accelerator: Accelerator
+) -> tuple[nn.Module, torch.optim.Optimizer]:
+    if config.sync_batch_norm and accelerator.num_processes > 1 and accelerator.device.type == "cuda":
+        nn.SyncBatchNorm.convert_sync_batchnorm(task)  # type: ignore[no-untyped-call]
+    if config.channels_last:
+        task.to(memory_format=torch.channels_last)
+    if config.compile:
+        for network in task.networks():
+            network.compile()
+    task.train()
+    optimizer = build_optimizer(optim.name, task.parameter_groups())
+    prepared: tuple[nn.Module, torch.optim.Optimizer] = accelerator.prepare(task, optimizer)
+    return prepared
+
+
+def _set_schedules(optimizer: torch.optim.Optimizer, schedules: Schedules, step: int) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = schedules.lr(step) * group["lr_scale"]
+        group["weight_decay"] = schedules.weight_decay(step) if group["decays"] else 0.0
+
+
+def _to_device(batch: Batch, device: torch.device) -> Batch:
+    moved: Batch = {}
+    for name, value in batch.items():
+        if isinstance(value, Tensor):
+            moved[name] = value.to(device, non_blocking=True)
+        else:
+            moved[name] = [view.to(device, non_blocking=True) for view in value]
+    return moved
+
+
+def _evaluated(evaluate: Evaluator, task: Task) -> dict[str, float]:
+    task.eval()
+    try:
+        with torch.no_grad():
+            return dict(evaluate(task))
+    finally:
+        task.train()
+
+
+def _agreed(arrived: bool, accelerator: Accelerator, step: int) -> bool:
+    """Whether any rank was asked to stop; asked of the others only now and then, since it makes GPUs wait."""
+    if accelerator.num_processes == 1:
+        return arrived
+    if step % STOP_AGREED_EVERY:
+        return False
+    flag = torch.tensor(float(arrived), device=accelerator.device)
+    return bool(accelerator.reduce(flag, reduction="sum").item() > 0)

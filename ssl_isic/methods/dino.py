@@ -1,0 +1,156 @@
+"""DINO: a student matches, on crops, what its slowly moving average says of the whole lesion.
+
+Source: Caron et al. 2021, https://arxiv.org/abs/2104.14294, algorithm 1 and the official code.
+Shapes: B images of one rank, D features, K prototypes.
+
+Batch norm of the teacher runs in training mode on the teacher's own batches, as in the official code; its running
+statistics are the teacher's own.
+"""
+
+from itertools import groupby
+from typing import Literal
+
+import torch
+from lightly.loss.dino_loss import DINOLoss
+from lightly.models.modules.center import center_mean, center_momentum
+from lightly.models.modules.heads import DINOProjectionHead
+from pydantic import Field
+from torch import Tensor, nn
+
+from ssl_isic.backbones import BackboneConfig, build_backbone, feature_size, normalization_of
+from ssl_isic.config import Config
+from ssl_isic.data.loading import Batch
+from ssl_isic.methods.simclr import feature_std
+from ssl_isic.optim import ParameterGroup, parameter_groups
+from ssl_isic.schedules import cosine, linear_then_constant
+from ssl_isic.task import Task, full_precision
+
+GLOBAL_CROPS = 2
+
+
+class DINOConfig(Config):
+    """DINO: self-distillation with a moving-average teacher and multi-crop."""
+
+    name: Literal["dino"] = "dino"
+    local_crops: int = Field(6, ge=0)
+    """Local crops an image, beside two global ones."""
+    prototypes: int = Field(4096, ge=2)
+    """Width K of the output (65536 for ImageNet; smaller data want fewer)."""
+    hidden_size: int = Field(2048, ge=1)
+    """Width of the head."""
+    bottleneck_size: int = Field(256, ge=1)
+    """Width of the normalised layer before the prototypes."""
+    head_batch_norm: bool = False
+    """Batch norm in the head; the official code has none."""
+    student_temperature: float = Field(0.1, gt=0)
+    """Softmax temperature of the student."""
+    teacher_temperature: float = Field(0.04, gt=0)
+    """Softmax temperature of the teacher after its warm-up."""
+    teacher_warmup_temperature: float = Field(0.04, gt=0)
+    """Softmax temperature of the teacher at the first step."""
+    teacher_warmup_epochs: float = Field(0.0, ge=0)
+    """Epochs over which the teacher's temperature rises (30 in the official code)."""
+    ema: float = Field(0.996, ge=0, le=1)
+    """Momentum of the teacher at the first step; 1 at the last, on a cosine."""
+    center_momentum: float = Field(0.9, ge=0, le=1)
+    """Momentum of the center of the teacher's outputs."""
+    freeze_last_layer_epochs: float = Field(1.0, ge=0)
+    """Epochs during which the prototypes stand still."""
+
+
+class DINO(Task):
+    """Student, teacher and center. All three are in the state dict."""
+
+    def __init__(
+        self, config: DINOConfig, backbone: BackboneConfig, image_size: int, steps_per_epoch: int, total_steps: int
+    ) -> None:
+        super().__init__()
+        self.config, self.total_steps = config, total_steps
+        self.warmup_steps = round(config.teacher_warmup_epochs * steps_per_epoch)
+        self.frozen_steps = round(config.freeze_last_layer_epochs * steps_per_epoch)
+        self.student = build_backbone(backbone, image_size)
+        self.teacher = build_backbone(backbone.model_copy(update={"drop_path": 0.0}), image_size)
+        self.student_head = _head(config, feature_size(self.student))
+        self.teacher_head = _head(config, feature_size(self.student))
+        self.teacher.load_state_dict(self.student.state_dict())
+        self.teacher_head.load_state_dict(self.student_head.state_dict())
+        self.teacher.requires_grad_(False)
+        self.teacher_head.requires_grad_(False)
+        self.normalize = normalization_of(self.student)
+        # momentum 1: the criterion leaves its center alone, which moves in after_step, once per optimizer step
+        self.criterion = DINOLoss(config.prototypes, student_temp=config.student_temperature, center_momentum=1.0)
+        self.teacher_sum: Tensor
+        self.register_buffer("teacher_sum", torch.zeros(1, 1, config.prototypes), persistent=False)
+        self.micro_batches = 0
+
+    def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        views = batch["views"]
+        with torch.no_grad():
+            features_BD = self.teacher(self.normalize(torch.cat(views[:GLOBAL_CROPS])))
+            teacher_BK = self.teacher_head(features_BD).float().chunk(GLOBAL_CROPS)
+        student_BK = self._student_outputs(views)
+        temperature = self.teacher_temperature(step)
+        with full_precision(teacher_BK[0]):
+            loss = self.criterion(list(teacher_BK), student_BK, teacher_temp=temperature)
+            entropy = self._teacher_entropy(torch.cat(teacher_BK), temperature)
+        if self.training:
+            self.teacher_sum += torch.stack(teacher_BK).mean(dim=(0, 1), keepdim=True)
+            self.micro_batches += 1
+        return {"loss": loss, "teacher_entropy": entropy, "feature_std": feature_std(features_BD)}
+
+    def teacher_temperature(self, step: int) -> float:
+        """The teacher's temperature at `step`."""
+        warm, full = self.config.teacher_warmup_temperature, self.config.teacher_temperature
+        return linear_then_constant(step, self.warmup_steps, warm, full)
+
+    def ema_momentum(self, step: int) -> float:
+        """The teacher's momentum at `step`: a cosine from `ema` to 1."""
+        return cosine(step, self.total_steps, self.config.ema, 1.0)
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        return parameter_groups([self.student, self.student_head])
+
+    def networks(self) -> list[nn.Module]:
+        return [self.student, self.teacher]
+
+    def exported(self) -> nn.Module:
+        return self.teacher
+
+    def before_optimizer(self, step: int) -> None:
+        """Keep the prototypes still during the first epochs."""
+        if step < self.frozen_steps:
+            for parameter in self.student_head.last_layer.parameters():
+                parameter.grad = None
+
+    @torch.no_grad()
+    def after_step(self, step: int) -> None:
+        """Move the teacher and the center, once per optimizer step."""
+        momentum = self.ema_momentum(step)
+        for teacher, student in ((self.teacher, self.student), (self.teacher_head, self.student_head)):
+            for slow, fast in zip(teacher.parameters(), student.parameters(), strict=True):
+                slow.lerp_(fast.to(slow.dtype), 1 - momentum)
+        batch_center = center_mean(self.teacher_sum / self.micro_batches, dim=(0, 1))
+        self.criterion.center.copy_(center_momentum(self.criterion.center, batch_center, self.config.center_momentum))
+        self.teacher_sum.zero_()
+        self.micro_batches = 0
+
+    def _student_outputs(self, views: list[Tensor]) -> list[Tensor]:
+        """The student's outputs, one (B, K) a view, with one forward pass for each resolution."""
+        outputs: list[Tensor] = []
+        for _, same_size in groupby(views, key=lambda view: view.shape[1]):
+            group = list(same_size)
+            features = self.student(self.normalize(torch.cat(group)))
+            outputs += self.student_head(features).float().chunk(len(group))
+        return outputs
+
+    def _teacher_entropy(self, teacher_2B_K: Tensor, temperature: float) -> Tensor:
+        """Mean entropy of the teacher's distributions, nats: ln K is uniform, 0 is one prototype."""
+        logits = (teacher_2B_K - self.criterion.center.squeeze(0)) / temperature
+        log_p = nn.functional.log_softmax(logits, dim=-1)
+        return -(log_p.exp() * log_p).sum(dim=-1).mean()
+
+
+def _head(config: DINOConfig, width: int) -> DINOProjectionHead:
+    return DINOProjectionHead(
+        width, config.hidden_size, config.bottleneck_size, config.prototypes, batch_norm=config.head_batch_norm
+    )

@@ -1,0 +1,103 @@
+"""A run's folder: its configuration, where it came from, and its metrics."""
+
+import json
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ssl_isic.config import Config, dump_yaml, load_yaml
+from ssl_isic.errors import InputError
+from ssl_isic.files import atomic_write, write_json
+
+PACKAGES = ("ssl-isic", "torch", "timm", "lightly", "albumentations", "accelerate", "numpy", "h5py", "simplejpeg")
+MAY_CHANGE = (
+    "data.workers",
+    "data.start_method",
+    "loop.log_every",
+    "loop.save_every",
+    "loop.keep_checkpoints",
+    "loop.trackers",
+)
+
+
+def open_run(folder: Path, config: Config) -> None:
+    """Make `folder` a run of `config`, or check that it already is one.
+
+    Raises:
+        InputError: the folder holds a run with other settings.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    resolved = folder / "config.yaml"
+    if resolved.exists():
+        there, here = _flat(load_yaml(resolved)), _flat(config.model_dump(mode="json"))
+        for key in sorted(there.keys() | here.keys()):
+            if there.get(key) != here.get(key) and not key.endswith(MAY_CHANGE):
+                raise InputError(
+                    f"{folder} holds a run with {key}={there.get(key)}, this one has {key}={here.get(key)}; "
+                    "set another run_dir, or remove that one"
+                )
+    with atomic_write(resolved) as temporary:
+        temporary.write_text(dump_yaml(config), encoding="utf-8")
+
+
+def write_provenance(folder: Path, seed: int, world_size: int, inputs: Mapping[str, str]) -> None:
+    """Write `provenance.json`: versions, commit, seed, world size, and hashes of the inputs by name."""
+    write_json(
+        folder / "provenance.json",
+        {
+            "versions": {name: version(name) for name in PACKAGES},
+            "python": platform.python_version(),
+            "machine": platform.processor() or platform.machine(),
+            "commit": _commit(),
+            "seed": seed,
+            "world_size": world_size,
+            "inputs": dict(inputs),
+        },
+    )
+
+
+class MetricsLog:
+    """`metrics.jsonl`: one JSON object a line, each with its `step`; rows after `step` are dropped when a run resumes."""
+
+    def __init__(self, path: Path, step: int) -> None:
+        self.path = path
+        rows = read_metrics(path) if path.exists() else []
+        with atomic_write(path) as temporary:
+            temporary.write_text("".join(_line(row) for row in rows if row["step"] <= step), encoding="utf-8")
+
+    def append(self, row: Mapping[str, float]) -> None:
+        """Add one row and flush it."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(_line(row))
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The rows of a `metrics.jsonl`; a last line cut short by a kill is left out."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def _line(row: Mapping[str, float]) -> str:
+    return json.dumps(row) + "\n"
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat.update(_flat(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _commit() -> str | None:
+    root = Path(__file__).resolve().parents[1]
+    words: Sequence[str] = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        return subprocess.run(words, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,133 @@
+"""What a training run reports while it runs, and the two checks that end it: a loss that is not finite, and bad images."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch import Tensor
+from tqdm import tqdm
+
+from ssl_isic.checkpoint import Progress
+from ssl_isic.data.loading import TrainingImages
+from ssl_isic.errors import InputError
+from ssl_isic.files import atomic_write
+from ssl_isic.run_folder import MetricsLog
+
+MOST_BAD_IMAGES = 0.01
+NEVER = torch.iinfo(torch.int64).max
+
+
+class RunLog:
+    """Running means, the progress bar, `metrics.jsonl`, trackers, and the checks."""
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        run_dir: Path,
+        dataset: TrainingImages,
+        progress: Progress,
+        batch_size: int,
+        per_epoch: int,
+        total: int,
+        title: str,
+    ) -> None:
+        self.accelerator, self.run_dir, self.dataset, self.progress = accelerator, run_dir, dataset, progress
+        self.batch_size, self.per_epoch = batch_size, per_epoch
+        self.waited_s = 0.0
+        self._bad_rows: list[int] = []
+        self._first_bad_step = torch.tensor(NEVER, device=accelerator.device)
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+        self._since, self._since_step = time.perf_counter(), progress.step
+        main = accelerator.is_main_process
+        self._file = MetricsLog(run_dir / "metrics.jsonl", progress.step) if main else None
+        self._bar = tqdm(
+            total=total * batch_size,
+            initial=progress.step * batch_size,
+            desc=title,
+            unit="img",
+            unit_scale=True,
+            disable=not main,
+            mininterval=1.0,
+            dynamic_ncols=True,
+        )
+
+    def __enter__(self) -> "RunLog":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def add(self, outputs: dict[str, Tensor], step: int) -> None:
+        """Add a micro-batch's scalars to the running means, and remember the first step with a loss that is not finite."""
+        for name, value in outputs.items():
+            value = value.detach().float()
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+            self._counts[name] = self._counts.get(name, 0) + 1
+        if "loss" in outputs:
+            finite = torch.isfinite(outputs["loss"].detach())
+            here = torch.where(finite, NEVER, torch.tensor(step, device=finite.device))
+            self._first_bad_step = torch.minimum(self._first_bad_step, here)
+
+    def stepped(self) -> None:
+        """Move the progress bar by one optimizer step."""
+        self._bar.update(self.batch_size)
+
+    def note_bad(self, rows: list[int]) -> None:
+        """Remember dataset rows that did not decode."""
+        self._bad_rows += rows
+
+    def check(self) -> None:
+        """Raise InputError for a loss that is not finite or for too many bad images. Every rank calls this together."""
+        step = int(_reduce_min(self._first_bad_step, self.accelerator))
+        if step != NEVER:
+            raise InputError(
+                f"the loss is not finite at step {step}; the last good checkpoint is kept in "
+                f"{self.run_dir / 'checkpoints'}; lower optim.lr, or set loop.mixed_precision=bf16 or no"
+            )
+        new = gather_object([self.dataset.id_of(row) for row in set(self._bad_rows)])
+        self._bad_rows.clear()
+        self.progress.bad_images = sorted({*self.progress.bad_images, *new})
+        if new and self.accelerator.is_main_process:
+            with atomic_write(self.run_dir / "bad_images.csv") as temporary:
+                temporary.write_text("\n".join(["isic_id", *self.progress.bad_images]) + "\n")
+        bad = len(self.progress.bad_images)
+        if bad > MOST_BAD_IMAGES * len(self.dataset):
+            raise InputError(
+                f"{bad} of {len(self.dataset)} images do not decode, more than 1 %; they are named in "
+                f"{self.run_dir / 'bad_images.csv'}; is the file of images damaged?"
+            )
+
+    def write(self, optimizer: torch.optim.Optimizer) -> None:
+        """Write a row with the means since the last one."""
+        self.check()
+        names = sorted(self._sums)
+        means = torch.stack([self._sums[name] / self._counts[name] for name in names])
+        means = self.accelerator.reduce(means, reduction="mean")
+        elapsed_s = max(1e-9, time.perf_counter() - self._since)
+        row = dict(zip(names, means.tolist(), strict=True))
+        row["lr"] = max(group["lr"] for group in optimizer.param_groups)
+        row["images_per_s"] = (self.progress.step - self._since_step) * self.batch_size / elapsed_s
+        row["wait_share"] = self.waited_s / elapsed_s
+        row["bad_images"] = len(self.progress.bad_images)
+        self.metrics(row)
+        self._bar.set_postfix(loss=f"{row['loss']:.4f}", refresh=False)
+        self._sums.clear()
+        self._counts.clear()
+        self.waited_s = 0.0
+        self._since, self._since_step = time.perf_counter(), self.progress.step
+
+    def metrics(self, values: dict[str, float]) -> None:
+        """Write `values` at the current step to metrics.jsonl and the trackers."""
+        step = self.progress.step
+        if self._file is not None:
+            self._file.append({"step": step, "epoch": step / self.per_epoch, **values})
+        self.accelerator.log(values, step=step)
+
+
+def _reduce_min(value: Tensor, accelerator: Accelerator) -> int:
+    gathered: Any = accelerator.gather(value.reshape(1))
+    return int(gathered.min().item())

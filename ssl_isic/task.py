@@ -1,0 +1,47 @@
+"""What a training loop can train."""
+
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ssl_isic.data.loading import Batch
+from ssl_isic.optim import ParameterGroup
+
+
+class Task(nn.Module, ABC):
+    """A model together with its loss. Everything that a resumed run needs is in its state dict.
+
+    The loss is computed inside `forward`, because DDP's gradient synchronisation and autocast attach there.
+    """
+
+    @abstractmethod
+    def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        """`loss`, a scalar to minimise, and other scalars to log. `step` counts optimizer steps from 0."""
+
+    @abstractmethod
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """What the optimizer gets, see `optim.parameter_groups`."""
+
+    @abstractmethod
+    def networks(self) -> list[nn.Module]:
+        """The timm models inside, which torch.compile may compile."""
+
+    @abstractmethod
+    def exported(self) -> nn.Module:
+        """The timm model that remains when training is over."""
+
+    @abstractmethod
+    def before_optimizer(self, step: int) -> None:
+        """Called with gradients ready and clipped, just before optimizer step `step`."""
+
+    @abstractmethod
+    def after_step(self, step: int) -> None:
+        """Called once after each optimizer step that really happened, never once per micro-batch."""
+
+
+def full_precision(tensor: Tensor) -> AbstractContextManager[Any]:
+    """A context without autocast on the tensor's device. Losses run in it, on float32 inputs."""
+    return torch.autocast(tensor.device.type, enabled=False)
