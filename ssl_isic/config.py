@@ -9,7 +9,7 @@ import difflib
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -36,7 +36,7 @@ def read_config(config_type: type[C], argv: Sequence[str], prog: str) -> C:
     Raises:
         InputError: a file that is not there or not YAML, an unknown key, a wrong value.
     """
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=prog,
         description=(config_type.__doc__ or "").strip().splitlines()[0],
         epilog="keys:\n" + "\n".join(_describe(config_type)),
@@ -46,7 +46,7 @@ def read_config(config_type: type[C], argv: Sequence[str], prog: str) -> C:
     parser.add_argument("--config", type=Path, metavar="FILE", help="a YAML file of keys")
     parser.add_argument("--print-config", action="store_true", help="print the resolved YAML and stop")
     parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="keys set over the file's")
-    options, unknown = parser.parse_known_args(argv)
+    options, unknown = parser.parse_known_intermixed_args(argv)
     if unknown:
         raise InputError(f"unknown option {unknown[0]}: keys are written key=value, see {prog} --help")
     tree = load_yaml(options.config) if options.config else {}
@@ -86,6 +86,12 @@ def dump_yaml(config: Config) -> str:
     """The resolved configuration as YAML that `--config` reads back."""
     text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     return text
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line instead of argparse's usage and line."""
+        raise InputError(f"{message}; see {self.prog} --help")
 
 
 def _override(tree: dict[str, Any], word: str) -> None:

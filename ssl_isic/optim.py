@@ -36,14 +36,14 @@ class OptimConfig(Config):
         return self.lr * batch_size / self.lr_batch_size if self.lr_batch_size else self.lr
 
 
-def parameter_groups(modules: Iterable[nn.Module], lr_scale: float = 1.0) -> list[ParameterGroup]:
-    """Trainable parameters of `modules` in two groups: matrices decay; biases, norms and LayerScale gammas do not.
+def parameter_groups(parameters: Iterable[nn.Parameter], lr_scale: float = 1.0) -> list[ParameterGroup]:
+    """The trainable ones of `parameters` in two groups: matrices decay; biases, norms and LayerScale gammas do not.
 
     The loop sets each group's `lr` to `lr_scale` times the schedule, and its `weight_decay` where `decays`.
     """
-    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
-    decaying = [p for p in parameters if p.ndim > 1]
-    plain = [p for p in parameters if p.ndim <= 1]
+    trainable = [p for p in parameters if p.requires_grad]
+    decaying = [p for p in trainable if p.ndim > 1]
+    plain = [p for p in trainable if p.ndim <= 1]
     groups = [
         {"params": decaying, "decays": True, "lr_scale": lr_scale},
         {"params": plain, "decays": False, "lr_scale": lr_scale, "weight_decay": 0.0},

@@ -1,8 +1,15 @@
-"""Fixtures for every package's tests."""
+"""Fixtures for every package's tests: real data where it is, and small files of images in Kaggle's form."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
+import simplejpeg
+from numpy.typing import NDArray
+
+WriteHdf5 = Callable[[Path, Mapping[str, bytes]], Path]
 
 
 @pytest.fixture(scope="session")
@@ -12,3 +19,39 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs ../shared/data (real ISIC files), not found at {folder.resolve()}")
     return folder.resolve()
+
+
+@pytest.fixture(scope="session")
+def write_hdf5() -> WriteHdf5:
+    """Writes bytes by id into an HDF5 file of Kaggle's form: one scalar fixed-length string an id."""
+
+    def write(path: Path, images: Mapping[str, bytes]) -> Path:
+        with h5py.File(path, "w") as file:
+            for name, data in images.items():
+                file.create_dataset(name, data=np.bytes_(data))
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def lesion_jpegs() -> dict[str, bytes]:
+    """48 small JPEGs by id: skin of one tone and a darker disc, each different, 40 to 63 px."""
+    return {f"ISIC_{k:07d}": simplejpeg.encode_jpeg(disc_on_skin(k), quality=90) for k in range(48)}
+
+
+@pytest.fixture(scope="session")
+def lesions(tmp_path_factory: pytest.TempPathFactory, write_hdf5: WriteHdf5, lesion_jpegs: dict[str, bytes]) -> Path:
+    """The images of `lesion_jpegs` in one HDF5 file."""
+    return write_hdf5(tmp_path_factory.mktemp("images") / "lesions.hdf5", lesion_jpegs)
+
+
+def disc_on_skin(seed: int) -> NDArray[np.uint8]:
+    """A brown disc on skin with a little noise, uint8 (height, width, 3)."""
+    rng = np.random.default_rng(seed)
+    height, width = rng.integers(40, 64, size=2)
+    y, x = np.mgrid[:height, :width]
+    inside = np.hypot(y - height / 2, x - width / 2) < rng.uniform(8, 16)
+    skin, brown = np.array([215, 170, 150]), np.array([rng.uniform(70, 150), 75, 55])
+    pixels = np.where(inside[..., None], brown, skin) + rng.normal(0, 6, (height, width, 3))
+    return pixels.clip(0, 255).astype(np.uint8)

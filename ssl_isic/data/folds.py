@@ -53,7 +53,7 @@ def main(argv: Sequence[str]) -> None:
 def make_folds(
     ids: Sequence[str], target: NDArray[np.float64], groups: NDArray[np.str_], n_folds: int, seed: int
 ) -> Folds:
-    """The fold of each row, (rows,), 0 to `n_folds` - 1: groups whole, prevalence alike, whatever the order of the rows.
+    """The fold of each row, (rows,), 0 to `n_folds` - 1: groups whole, prevalence alike, in any order of rows.
 
     Raises:
         InputError: fewer than 2 folds; fewer groups with positives, or with negatives, than folds.
@@ -66,11 +66,12 @@ def make_folds(
             raise InputError(f"{n_folds} folds need {n_folds} groups with {name}, there are {available}; lower folds")
     order = np.argsort(encode_ids(ids))
     rows, labels, kept_together = np.zeros(len(order)), target[order], groups[order]
-    # one greedy step a group is minutes for 400,000 groups of one row, where a plain stratified split does the same
-    singletons = np.unique(groups).size == groups.size
-    splitter = (StratifiedKFold if singletons else StratifiedGroupKFold)(n_folds, shuffle=True, random_state=seed)
+    if np.unique(groups).size == groups.size:  # nothing to keep together; the greedy splitter takes minutes on 400,000
+        splits = StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(rows, labels)
+    else:
+        splits = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed).split(rows, labels, kept_together)
     fold = np.empty(len(order), dtype=np.int64)
-    for number, (_, held_out) in enumerate(splitter.split(rows, labels, kept_together)):
+    for number, (_, held_out) in enumerate(splits):
         fold[order[held_out]] = number
     return fold
 

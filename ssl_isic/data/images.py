@@ -93,9 +93,9 @@ class Hdf5Store(JpegStore):
         self.ids = np.sort(np.array([name.encode() for name in names]))
 
     def read(self, position: int) -> bytes:
-        value: bytes | np.void = self._open()[self.ids[position].decode()][()]
+        value = self._open()[self.ids[position].decode()][()]
         # fixed-length strings come back without trailing NULs, which no JPEG or PNG ends in; opaque bytes keep them
-        return value if isinstance(value, bytes) else value.tobytes()
+        return bytes(value) if isinstance(value, bytes) else np.asarray(value).tobytes()
 
     def _open(self) -> h5py.File:
         if self._file is None or self._pid != os.getpid():  # h5py handles do not survive fork

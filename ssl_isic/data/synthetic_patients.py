@@ -150,7 +150,7 @@ def draw_lesion(malignant: bool, rng: np.random.Generator) -> tuple[str, Lesion]
         )
         for i in chosen
     )
-    size = math.log(2.75) + 0.62 * look + rng.normal(0, 0.32) + (0.12 if kind == "red" else 0.0)
+    size = math.log(2.65) + 0.72 * look + rng.normal(0, 0.32) + (0.12 if kind == "red" else 0.0)
     lesion = Lesion(
         diameter_mm=float(np.clip(math.exp(size), 1.2, 11.5)),
         eccentricity=float(np.clip(rng.normal(0.62, 0.15), 0.1, 0.93)),

@@ -17,7 +17,7 @@ _FIRST_ROW = 2  # under the header, which a spreadsheet calls row 1
 
 
 class Match(NamedTuple):
-    """Where a table's ids are in a store: positions (or -1), the ids not there, and how many of the store's are unused."""
+    """Where a table's ids are in a store: positions (or -1), ids not there, and how many of the store's are unused."""
 
     rows: NDArray[np.intp]
     missing: list[str]
@@ -42,7 +42,7 @@ def read_table(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
             skip_blank_lines=False,  # or rows would not be a spreadsheet's
         )
     except (pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not a CSV: {error}; save it again as comma-separated UTF-8") from None
+        raise InputError(f"{path} is not a CSV: {str(error).strip()}; save it again as comma-separated UTF-8") from None
     if not isinstance(table.index, pd.RangeIndex):
         raise InputError(f"{path}: the rows have more fields than the header; name every column in row 1")
     while len(table) and table.iloc[-1].isna().all():
@@ -96,13 +96,13 @@ def read_groups(table: pd.DataFrame, column: str, path: Path) -> NDArray[np.str_
     return np.array([str(group) for group in table[column].tolist()], dtype=np.str_)
 
 
-def row_number(table: pd.DataFrame, position: int | np.integer) -> int:
+def row_number(table: pd.DataFrame, position: int | np.intp) -> int:
     """The spreadsheet row of the row at `position`, also where rows of the table were dropped since it was read."""
-    return int(table.index[position]) + _FIRST_ROW
+    return int(table.index[int(position)]) + _FIRST_ROW
 
 
 def match_ids(table_ids: Iterable[str], store_ids: NDArray[np.bytes_]) -> Match:
-    """Find each of `table_ids` in `store_ids`, which are sorted, unique and UTF-8: (rows of table_ids,) positions or -1.
+    """Find each of `table_ids` in `store_ids`, which are sorted, unique and UTF-8: a position or -1 each.
 
     Raises:
         ValueError: `store_ids` is not sorted or repeats an id.

@@ -108,7 +108,7 @@ class DINO(Task):
         return cosine(step, self.total_steps, self.config.ema, 1.0)
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        return parameter_groups([self.student, self.student_head])
+        return parameter_groups(self.parameters())
 
     def networks(self) -> list[nn.Module]:
         return [self.student, self.teacher]

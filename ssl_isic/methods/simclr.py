@@ -62,7 +62,7 @@ class SimCLR(Task):
         return {"loss": loss, "positive_similarity": alike, "feature_std": feature_std(features_2B_D)}
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        return parameter_groups([self.backbone, self.head])
+        return parameter_groups(self.parameters())
 
     def networks(self) -> list[nn.Module]:
         return [self.backbone]

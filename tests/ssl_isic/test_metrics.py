@@ -150,7 +150,7 @@ def test_other_refusals_name_the_value() -> None:
         ({"groups": np.array(["a"] * 3)}, "got 3 for 4 rows"),
     ):
         with pytest.raises(ValueError, match=message):
-            bootstrap(roc_auc, [0, 1, 0, 1], [0, 1, 2, 3], **wrong)  # type: ignore[arg-type]
+            bootstrap(roc_auc, [0, 1, 0, 1], [0, 1, 2, 3], **wrong)
 
 
 def binormal(rng: np.random.Generator, positives: int, negatives: int, shift: float) -> tuple[Floats, Floats]:

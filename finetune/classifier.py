@@ -1,0 +1,80 @@
+"""The malignancy classifier: a timm model with one output, trained on imbalanced, possibly soft, weighted targets.
+
+Shapes: B images of one rank; logits (B,).
+"""
+
+import math
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from finetune.losses import BCEConfig, FocalConfig, classification_loss
+from ssl_isic.backbones import BackboneConfig, build_backbone, normalization_of
+from ssl_isic.config import Config
+from ssl_isic.data.loading import Batch
+from ssl_isic.optim import ParameterGroup, parameter_groups
+from ssl_isic.task import Task, full_precision
+
+
+class HeadConfig(Config):
+    """The classifier's last layer and how the backbone below it learns."""
+
+    dropout: float = Field(0.2, ge=0, lt=1)
+    """Dropout before the last layer."""
+    backbone_lr_scale: float = Field(0.1, ge=0)
+    """Learning rate of the backbone as a share of the head's."""
+    freeze_backbone: bool = False
+    """Train the last layer only, on fixed features."""
+
+
+class Classifier(Task):
+    """A timm model with one logit."""
+
+    def __init__(
+        self, head: HeadConfig, loss: FocalConfig | BCEConfig, backbone: BackboneConfig, image_size: int, prior: float
+    ) -> None:
+        """`prior` is the share of positives among the samples drawn; the head starts by predicting it."""
+        super().__init__()
+        self.head_config, self.loss_config = head, loss
+        self.model = build_backbone(backbone, image_size, num_classes=1, drop_rate=head.dropout)
+        self.normalize = normalization_of(self.model)
+        last = self._last_layer()
+        nn.init.normal_(last.weight, std=0.01)
+        nn.init.constant_(last.bias, math.log(prior / (1 - prior)))
+        if head.freeze_backbone:
+            self.model.requires_grad_(False)
+            last.requires_grad_(True)
+
+    def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        if self.head_config.freeze_backbone:
+            self.model.eval()  # fixed features: batch norm keeps its statistics
+        logits = self.logits(batch["views"][0])
+        with full_precision(logits):
+            loss = classification_loss(self.loss_config, logits, batch["target"], batch["weight"])
+        return {"loss": loss}
+
+    def logits(self, pixels: Tensor) -> Tensor:
+        """float32 logits (B,) of uint8 pixels (B, h, w, 3)."""
+        logits: Tensor = self.model(self.normalize(pixels)).squeeze(1).float()
+        return logits
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        last = list(self._last_layer().parameters())
+        rest = [p for p in self.model.parameters() if all(p is not q for q in last)]
+        return [*parameter_groups(last), *parameter_groups(rest, lr_scale=self.head_config.backbone_lr_scale)]
+
+    def networks(self) -> list[nn.Module]:
+        return [self.model]
+
+    def exported(self) -> nn.Module:
+        return self.model
+
+    def before_optimizer(self, step: int) -> None:
+        """The gradients are used as they are."""
+
+    def after_step(self, step: int) -> None:
+        """Nothing is kept beside what the optimizer moves."""
+
+    def _last_layer(self) -> nn.Linear:
+        last = self.model.get_classifier()  # type: ignore[operator]
+        return next(module for module in last.modules() if isinstance(module, nn.Linear))

@@ -1,0 +1,55 @@
+"""Sampling under extreme imbalance: every positive each epoch, and the negatives in turn until all have been seen."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssl_isic.errors import InputError
+
+
+@dataclass(frozen=True)
+class BalancedOrder:
+    """An epoch is every positive once and `negatives_per_positive` times as many negatives.
+
+    The negatives are dealt from shuffled decks of all of them: none comes again before every other has come. A pure
+    function of the epoch, as `ssl_isic.data.loading.Order` asks.
+
+    Raises:
+        InputError: there are no positives or no negatives.
+    """
+
+    positive: NDArray[np.bool_]
+    negatives_per_positive: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        if not self.positive.any() or self.positive.all():
+            kind = "negatives" if self.positive.all() else "positives"
+            raise InputError(f"the training rows hold no {kind}; nothing can be learned from them")
+
+    def __len__(self) -> int:
+        return int(self.positive.sum()) + self._negatives_an_epoch
+
+    @property
+    def _negatives_an_epoch(self) -> int:
+        return max(1, round(self.negatives_per_positive * int(self.positive.sum())))
+
+    def epoch(self, epoch: int) -> NDArray[np.int64]:
+        """The rows of epoch `epoch`, positives and negatives mixed."""
+        first = epoch * self._negatives_an_epoch
+        negatives = self._dealt(first, first + self._negatives_an_epoch)
+        rows = np.concatenate([np.flatnonzero(self.positive), negatives])
+        return np.random.default_rng([self.seed, 0, epoch]).permutation(rows)
+
+    def distinct_negatives(self, epochs: float) -> int:
+        """How many different negatives the first `epochs` epochs show."""
+        return min(int((~self.positive).sum()), int(epochs * self._negatives_an_epoch))
+
+    def _dealt(self, start: int, stop: int) -> NDArray[np.int64]:
+        """Cards `start` to `stop` of the endless row of shuffled decks."""
+        rows = np.flatnonzero(~self.positive)
+        decks = range(start // len(rows), (stop - 1) // len(rows) + 1)
+        dealt = np.concatenate([np.random.default_rng([self.seed, 1, deck]).permutation(rows) for deck in decks])
+        offset = start - decks[0] * len(rows)
+        return dealt[offset : offset + stop - start]

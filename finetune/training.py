@@ -1,0 +1,248 @@
+"""The fine-tuning stage: one classifier a fold, each scored on the fold that it never saw."""
+
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from numpy.typing import NDArray
+from pydantic import Field
+
+from finetune.classifier import Classifier, HeadConfig
+from finetune.labelled import Labelled, LabelledConfig, TrainingRows, read_labelled, rows_outside
+from finetune.losses import FocalConfig, LossConfig
+from finetune.predict import predict, write_predictions
+from finetune.sampling import BalancedOrder
+from ssl_isic.backbones import BackboneConfig, save_backbone
+from ssl_isic.config import Config
+from ssl_isic.data.folds import ids_hash
+from ssl_isic.data.images import ImagePool
+from ssl_isic.data.loading import Order, ShuffledOrder, TrainingImages, steps_per_epoch
+from ssl_isic.data.views import SeededViews, train_view
+from ssl_isic.errors import InputError
+from ssl_isic.files import atomic_write, write_json
+from ssl_isic.loop import LoopConfig, build_accelerator, fit
+from ssl_isic.metrics import bootstrap, classification_metrics, partial_auc, roc_auc
+from ssl_isic.optim import OptimConfig
+from ssl_isic.run_folder import open_run, read_metrics, write_provenance
+
+LABELLED = "labelled"
+METRICS = ("pauc", "auc", "ap")
+
+
+class SamplingConfig(Config):
+    """Which rows an epoch draws."""
+
+    negatives_per_positive: float | None = Field(3.0, gt=0)
+    """Negatives an epoch for each positive, going through all of them in turn; null draws every row once an epoch."""
+
+
+class FinetuneConfig(Config):
+    """Train a malignancy classifier on patient-grouped folds."""
+
+    run_dir: Path
+    """Folder of this run; fold K is in run_dir/fold-K."""
+    seed: int = Field(0, ge=0)
+    """Seed of everything random."""
+    data: LabelledConfig
+    """The labelled images."""
+    folds: list[int] | Literal["all"] = "all"
+    """Folds to hold out, one model each; `[0]` trains one."""
+    image_size: int = Field(96, ge=8)
+    """Side of the input, px."""
+    backbone: BackboneConfig = BackboneConfig()
+    """The network and where it starts."""
+    head: HeadConfig = HeadConfig()
+    """The last layer."""
+    loss: LossConfig = FocalConfig()
+    """The loss."""
+    sampling: SamplingConfig = SamplingConfig()
+    """Which rows are drawn."""
+    optim: OptimConfig = OptimConfig(lr=1e-3, lr_batch_size=None, weight_decay=0.01)
+    """The optimizer; its learning rate is the head's."""
+    loop: LoopConfig = LoopConfig(epochs=15, batch_size=64)
+    """Length, batch and cadence."""
+    evaluate_every: float = Field(1.0, ge=0)
+    """Epochs between evaluations on the held-out fold; 0 evaluates only at the end."""
+
+
+def finetune(config: FinetuneConfig) -> Path:
+    """Run, or resume, the folds; returns the run's folder. Every rank calls this."""
+    pool = ImagePool({LABELLED: config.data.images})
+    labelled = read_labelled(config.data, pool, LABELLED)
+    accelerator = build_accelerator(config.loop, config.run_dir)
+    if accelerator.is_main_process:
+        open_run(config.run_dir, config)
+        write_provenance(config.run_dir, config.seed, accelerator.num_processes, labelled_hashes(labelled))
+    for note in labelled.notes:
+        accelerator.print(note)
+    train_folds(config, labelled, pool, {}, config.run_dir, accelerator)
+    accelerator.end_training()
+    return config.run_dir
+
+
+def train_folds(
+    config: FinetuneConfig,
+    labelled: Labelled,
+    pool: ImagePool,
+    extra: dict[int, TrainingRows],
+    run_dir: Path,
+    accelerator: Accelerator,
+) -> None:
+    """Train one model a fold in `run_dir`, on labels and the fold's `extra` rows, and write `oof.csv` and the reports.
+
+    A fold that is finished is not trained again.
+    """
+    folds = held_out(config, labelled)
+    for fold in folds:
+        if not fold_folder(run_dir, fold).joinpath("valid.csv").exists():
+            rows = rows_outside(labelled, fold)
+            train_fold(
+                config, labelled, pool, rows.joined(extra[fold]) if fold in extra else rows, fold, run_dir, accelerator
+            )
+        accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        _write_reports(config, labelled, folds, run_dir)
+    accelerator.wait_for_everyone()
+
+
+def train_fold(
+    config: FinetuneConfig,
+    labelled: Labelled,
+    pool: ImagePool,
+    rows: TrainingRows,
+    fold: int,
+    run_dir: Path,
+    accelerator: Accelerator,
+) -> None:
+    """Train on `rows`, score fold `fold`, and write `model/` and `valid.csv`. Resumes from the newest checkpoint."""
+    folder = fold_folder(run_dir, fold)
+    set_seed(config.seed + fold)
+    order = order_of(config, rows)
+    held = np.flatnonzero(labelled.fold == fold)
+    prior = float(rows.target[order.epoch(0)].mean())
+    classifier = Classifier(config.head, config.loss, config.backbone, config.image_size, prior)
+    columns = {"target": rows.target, "weight": rows.weight}
+    views = SeededViews([train_view(config.image_size)])
+    dataset = TrainingImages(pool, rows.indices, views, config.seed + fold, columns)
+    steps = steps_per_epoch(order, config.loop.batch_size)
+
+    def probabilities() -> NDArray[np.float64]:
+        predicted = predict(
+            classifier,
+            pool,
+            labelled.indices[held],
+            image_size=config.image_size,
+            batch_size=config.loop.batch_size,
+            loader=config.data,
+            accelerator=accelerator,
+        )
+        return predicted.probabilities(labelled.prevalence)
+
+    def evaluate(task: Any) -> Iterable[tuple[str, float]]:
+        for name, value in classification_metrics(labelled.target[held], probabilities()).items():
+            yield f"valid/{name}", value
+
+    fit(
+        classifier,
+        dataset,
+        order,
+        accelerator=accelerator,
+        config=config.loop,
+        loader=config.data,
+        optim=config.optim,
+        run_dir=folder,
+        seed=config.seed + fold,
+        evaluate=evaluate,
+        evaluate_every=round(config.evaluate_every * steps),
+        title=f"{run_dir.name} fold {fold}",
+    )
+    classifier.eval()
+    p_malignant = probabilities()
+    if accelerator.is_main_process:
+        save_backbone(classifier.exported(), folder / "model", config.image_size)
+        write_predictions(
+            folder / "valid.csv",
+            [labelled.ids[row] for row in held],
+            fold=labelled.fold[held],
+            target=labelled.target[held],
+            p_malignant=p_malignant,
+        )
+        shutil.rmtree(folder / "checkpoints")  # a finished fold is never resumed
+
+
+def order_of(config: FinetuneConfig, rows: TrainingRows) -> Order:
+    """The order in which `rows` are drawn."""
+    ratio = config.sampling.negatives_per_positive
+    if ratio is None:
+        return ShuffledOrder(len(rows.indices), config.seed)
+    return BalancedOrder(rows.positive, ratio, config.seed)
+
+
+def held_out(config: FinetuneConfig, labelled: Labelled) -> list[int]:
+    """The folds to train. InputError for one that is not in the folds file."""
+    there = sorted({int(fold) for fold in labelled.fold})
+    if config.folds == "all":
+        return there
+    for fold in config.folds:
+        if fold not in there:
+            raise InputError(f"folds={config.folds}: {config.data.folds} has no fold {fold}; it has {there}")
+    return list(config.folds)
+
+
+def fold_folder(run_dir: Path, fold: int) -> Path:
+    """Where the model of fold `fold` is."""
+    return run_dir / f"fold-{fold}"
+
+
+def labelled_hashes(labelled: Labelled) -> dict[str, str]:
+    """What a run was trained on, for its provenance."""
+    return {LABELLED: f"{len(labelled.ids)} ids, sha256 {ids_hash(labelled.ids)}"}
+
+
+def _write_reports(config: FinetuneConfig, labelled: Labelled, folds: Sequence[int], run_dir: Path) -> None:
+    oof = pd.concat([pd.read_csv(fold_folder(run_dir, fold) / "valid.csv", dtype={"isic_id": str}) for fold in folds])
+    with atomic_write(run_dir / "oof.csv") as temporary:
+        oof.to_csv(temporary, index=False, float_format="%.17g")
+    report = pd.DataFrame([_fold_row(run_dir, fold, oof) for fold in folds])
+    with atomic_write(run_dir / "folds_report.csv") as temporary:
+        report.to_csv(temporary, index=False)
+    print(report.to_string(index=False, float_format=lambda value: f"{value:.4f}"))
+    group_of = dict(zip(labelled.ids, labelled.groups.tolist(), strict=True))
+    groups = np.array([group_of[identifier] for identifier in oof["isic_id"]])
+    target, score = oof["target"].to_numpy(float), oof["p_malignant"].to_numpy(float)
+    summary: dict[str, Any] = {"rows": len(oof), "positives": int(target.sum())}
+    for name, metric in (("pauc", partial_auc), ("auc", roc_auc)):
+        interval = bootstrap(metric, target, score, groups)
+        summary[name] = {"value": interval.value, "low": interval.low, "high": interval.high, "sd": interval.sd}
+        print(
+            f"out-of-fold {name} {interval.value:.4f} [{interval.low:.4f}, {interval.high:.4f}] (95 % bootstrap over groups)"
+        )
+    order = order_of(config, rows_outside(labelled, folds[0]))
+    if isinstance(order, BalancedOrder):
+        shown, negatives = order.distinct_negatives(config.loop.epochs), int((~order.positive).sum())
+        summary["distinct_negatives_shown"], summary["negatives"] = shown, negatives
+        print(f"each model has seen {shown} of {negatives} different negatives")
+    write_json(run_dir / "summary.json", summary)
+    models = [f"fold-{fold}/model" for fold in folds]
+    write_json(
+        run_dir / "models.json", {"models": models, "prior": labelled.prevalence, "image_size": config.image_size}
+    )
+
+
+def _fold_row(run_dir: Path, fold: int, oof: pd.DataFrame) -> dict[str, Any]:
+    rows = oof[oof["fold"] == fold]
+    scored = [row for row in read_metrics(fold_folder(run_dir, fold) / "metrics.jsonl") if "valid/pauc" in row]
+    best, last = max(scored, key=lambda row: row["valid/pauc"]), scored[-1]
+    return {
+        "fold": fold,
+        "rows": len(rows),
+        "positives": int(rows["target"].sum()),
+        **{f"last_{name}": last[f"valid/{name}"] for name in METRICS},
+        "best_epoch": best["epoch"],
+        **{f"best_{name}": best[f"valid/{name}"] for name in METRICS},
+    }

@@ -1,0 +1,171 @@
+"""A configuration either becomes exactly what its file and words say, or ends in one line that names the key."""
+
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import yaml
+
+from ssl_isic import pretrain
+from ssl_isic.config import Config, dump_yaml, read_config
+from ssl_isic.errors import InputError
+from ssl_isic.methods.dino import DINOConfig
+from ssl_isic.methods.simclr import SimCLRConfig
+from ssl_isic.pretraining import PretrainConfig
+
+REQUIRED = ["run_dir=runs/a", "data.sources.train=train.hdf5"]
+
+
+def read(*words: str) -> PretrainConfig:
+    return read_config(PretrainConfig, [*REQUIRED, *words], prog="ssl-isic pretrain")
+
+
+def every_field(model: type[Config], prefix: str = "") -> Iterator[tuple[str, str | None]]:
+    """(dotted key, description) of every leaf and branch, found without the code under test."""
+    for name, field in model.model_fields.items():
+        yield prefix + name, field.description
+        found: list[type[Config]] = []
+        queue = [field.annotation]
+        while queue:
+            here = queue.pop()
+            if isinstance(here, type) and not get_args(here):
+                if issubclass(here, Config):
+                    found.append(here)
+            elif typing.get_origin(here) is not dict:
+                queue += get_args(here)
+        for inner in found:
+            yield from every_field(inner, f"{prefix}{name}.")
+
+
+def test_words_override_the_file_and_the_file_overrides_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text("seed: 3\noptim: {lr: 0.5, weight_decay: 0.1}\nviews: {size: 64}\n")
+    config = read("--config", str(file), "optim.lr=1e-3", "views.global_scale=[0.3, 1]")
+    assert (config.seed, config.optim.lr, config.optim.weight_decay) == (3, 1e-3, 0.1)
+    assert (config.views.size, config.views.global_scale, config.views.local_size) == (64, (0.3, 1.0), 48)
+    assert config.data.sources == {"train": Path("train.hdf5")}
+
+
+def test_a_word_can_fill_a_branch_that_the_file_leaves_empty(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text("optim:\n")
+    assert read("--config", str(file), "optim.lr=0.25").optim.lr == 0.25
+
+
+def test_a_configuration_does_not_change() -> None:
+    config = read()
+    with pytest.raises(ValueError, match="frozen"):
+        config.seed = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["method.temperature=0.2"], SimCLRConfig(temperature=0.2)),
+        (["method.name=simclr", "method.temperature=0.2"], SimCLRConfig(temperature=0.2)),
+        (["method.name=dino", "method.local_crops=2"], DINOConfig(local_crops=2)),
+        (["method.local_crops=2", "method.name=dino"], DINOConfig(local_crops=2)),
+    ],
+)
+def test_the_name_chooses_the_member_of_a_union(words: list[str], expected: Config) -> None:
+    assert read(*words).method == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["optim.weigth_decay=1"], ["optim.weigth_decay", "did you mean weight_decay?"]),
+        (["sede=1"], ["unknown key sede", "did you mean seed?"]),
+        (["method.local_crop=2", "method.name=dino"], ["method.local_crop;", "did you mean local_crops?"]),
+        (["method.local_crops=2"], ["method.local_crops"]),
+        (["backbone.zzzz=1"], ["backbone.zzzz", "known here: model, weights"]),
+        (["optim.lr=fast"], ["optim.lr", "number", "'fast'"]),
+        (["optim.lr=-1"], ["optim.lr", "greater than 0", "-1"]),
+        (["loop.batch_size=2.5"], ["loop.batch_size", "2.5"]),
+        (["optim.name=adam"], ["optim.name", "'adamw'", "'adam'"]),
+        (["method.name=moco"], ["method", "'simclr'", "'dino'", "moco"]),
+        (["views=3"], ["views", "got 3"]),
+        (["seed.low=3", "seed=1", "seed.low=3"], ["cannot set seed.low", "seed is 1"]),
+        (["seed"], ["'seed'", "key=value"]),
+        (["=3"], ["'=3'", "key=value"]),
+        (["views.global_scale=[1"], ["views.global_scale=[1", "YAML"]),
+        (["--seed", "3"], ["unknown option --seed", "key=value"]),
+        (["--config", "/nowhere/a.yaml"], ["/nowhere/a.yaml", "No such file"]),
+        (["--config"], ["--config", "one argument"]),
+        (["--config", "/"], ["cannot read the config /", "directory"]),
+    ],
+)
+def test_a_wrong_word_is_one_line_and_exit_code_2(
+    words: list[str], parts: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert pretrain.main([*REQUIRED, *words]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("ssl-isic: ")
+    assert captured.err.count("\n") == 1
+    for part in parts:
+        assert part in captured.err
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [("a: [1\nb: 2", "not valid YAML"), ("- 1\n- 2\n", "got a list"), ("just words", "got a str"), ("\x00", "YAML")],
+)
+def test_a_file_that_is_not_a_mapping_is_one_line(
+    text: str, part: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "bad.yaml"
+    file.write_text(text)
+    assert pretrain.main([*REQUIRED, "--config", str(file)]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert str(file) in err
+    assert part in err
+
+
+def test_a_missing_key_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert pretrain.main(["run_dir=a", "data.workers=0"]) == 2
+    assert "data.sources is required" in capsys.readouterr().err
+    with pytest.raises(InputError, match="run_dir is required"):
+        read_config(PretrainConfig, REQUIRED[1:], prog="p")
+
+
+def test_print_config_is_read_back_as_the_same_configuration(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["method.name=dino", "method.ema=0.9", "views.local_scale=[0.1, 0.2]", "loop.trackers=[tensorboard]"]
+    with pytest.raises(SystemExit) as stop:
+        pretrain.main([*REQUIRED, *words, "--print-config"])
+    assert stop.value.code == 0
+    file = tmp_path / "resolved.yaml"
+    file.write_text(capsys.readouterr().out)
+    again = read_config(PretrainConfig, ["--config", str(file)], prog="p")
+    assert again == read(*words)
+    assert yaml.safe_load(dump_yaml(again)) == again.model_dump(mode="json")
+
+
+def test_every_key_has_one_line_of_meaning() -> None:
+    fields = dict(every_field(PretrainConfig))
+    tags = {"method.name"}
+    undocumented = [key for key, text in fields.items() if not text and key not in tags]
+    assert undocumented == []
+    assert {"optim.lr", "method.ema", "method.temperature", "data.workers", "data.sources"} <= fields.keys()
+
+
+def test_help_lists_every_key_with_type_default_and_meaning(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        pretrain.main(["--help"])
+    assert stop.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    shown = {(line.split()[0], " ".join(after.split())) for line, after in zip(lines, lines[1:], strict=False) if " = " in line}
+    branches = {line.split()[0] for line in lines if ".*  " in line}
+    for key, text in every_field(PretrainConfig):
+        meaning = " ".join((text or "").split())
+        assert key == "method.name" or f"{key}.*" in branches or (key, meaning) in shown, f"--help does not list {key}"
+    assert "  optim.lr  float = 0.0005" in lines
+    assert "  optim.name  adamw|sgd|lars = adamw" in lines
+    assert "  run_dir  path = (required)" in lines
+    assert "  views.global_scale  tuple[float, float]|null = null" in lines
+    assert any("with method.name=dino: " in line for line in lines)
