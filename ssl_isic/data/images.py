@@ -93,9 +93,9 @@ class Hdf5Store(JpegStore):
         self.ids = np.sort(np.array([name.encode() for name in names]))
 
     def read(self, position: int) -> bytes:
-        value = self._open()[self.ids[position].decode()][()]
+        value: Any = self._open()[self.ids[position].decode()][()]
         # fixed-length strings come back without trailing NULs, which no JPEG or PNG ends in; opaque bytes keep them
-        return bytes(value) if isinstance(value, bytes) else np.asarray(value).tobytes()
+        return bytes(value) if isinstance(value, bytes) else bytes(value.tobytes())
 
     def _open(self) -> h5py.File:
         if self._file is None or self._pid != os.getpid():  # h5py handles do not survive fork
