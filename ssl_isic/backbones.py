@@ -4,6 +4,7 @@ A saved backbone is a folder `model.safetensors` + `config.json` as timm writes 
 `timm.create_model("local-dir:FOLDER", pretrained=True)` loads it without this library.
 """
 
+import difflib
 import os
 import tempfile
 from collections.abc import Sequence
@@ -58,7 +59,7 @@ def build_backbone(config: BackboneConfig, image_size: int, num_classes: int = 0
         InputError: no such architecture, weights that are missing or belong to another architecture.
     """
     if config.model not in timm.list_models(config.model.partition(".")[0]):
-        near = timm.list_models(f"*{config.model[:6]}*")[:3]
+        near = difflib.get_close_matches(config.model, timm.list_models())
         raise InputError(
             f"backbone.model: timm has no {config.model}; try one of {', '.join(near) or 'timm.list_models()'}"
         )

@@ -183,7 +183,7 @@ def _tag(model: type[Config]) -> str:
 def _describe(config_type: type[Config], prefix: str = "") -> Iterator[str]:
     for name, field in config_type.model_fields.items():
         key = prefix + name
-        if name == "name" and get_origin(field.annotation) is Literal:
+        if name == "name" and get_origin(field.annotation) is Literal and len(get_args(field.annotation)) == 1:
             continue  # a union's tag, shown in the heading of its member
         models = _models(field.annotation)
         if not models:

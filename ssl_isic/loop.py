@@ -177,6 +177,7 @@ def fit(
                     "run the same command again to go on from there"
                 )
     accelerator.free_memory()
+    task.to(memory_format=torch.contiguous_format)  # as weights files want them
     return task
 
 
@@ -213,7 +214,10 @@ class _Stepper:
 
     def _next(self, batches: Iterator[Batch]) -> Batch:
         started = time.perf_counter()
-        batch = next(batches)
+        try:
+            batch = next(batches)
+        except InputError as error:  # DataLoader puts a worker's traceback before the message
+            raise InputError(str(error).strip().rpartition("InputError: ")[2]) from None
         self.log.waited_s += time.perf_counter() - started
         self.log.note_bad(batch.pop("bad"))
         return _to_device(batch, self.accelerator.device)

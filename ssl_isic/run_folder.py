@@ -34,7 +34,7 @@ def open_run(folder: Path, config: Config) -> None:
     if resolved.exists():
         there, here = _flat(load_yaml(resolved)), _flat(config.model_dump(mode="json"))
         for key in sorted(there.keys() | here.keys()):
-            if there.get(key) != here.get(key) and not key.endswith(MAY_CHANGE):
+            if there.get(key) != here.get(key) and key != "run_dir" and not key.endswith(MAY_CHANGE):
                 raise InputError(
                     f"{folder} holds a run with {key}={there.get(key)}, this one has {key}={here.get(key)}; "
                     "set another run_dir, or remove that one"

@@ -39,6 +39,8 @@ class RunLog:
         self.waited_s = 0.0
         self._bad_rows: list[int] = []
         self._first_bad_step = torch.tensor(NEVER, device=accelerator.device)
+        # fp16 meets infinite gradients as a matter of course: its scaler skips the step
+        self._must_be_finite = {"loss", "grad_norm"} if accelerator.scaler is None else {"loss"}
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
         self._since, self._since_step = time.perf_counter(), progress.step
@@ -62,13 +64,13 @@ class RunLog:
         self._bar.close()
 
     def add(self, outputs: dict[str, Tensor], step: int) -> None:
-        """Add a micro-batch's scalars to the running means, and remember the first step with a loss that is not finite."""
+        """Add scalars to the running means, and remember the first step with a loss or gradient that is not finite."""
         for name, value in outputs.items():
             value = value.detach().float()
             self._sums[name] = self._sums[name] + value if name in self._sums else value
             self._counts[name] = self._counts.get(name, 0) + 1
-        if "loss" in outputs:
-            finite = torch.isfinite(outputs["loss"].detach())
+        for name in self._must_be_finite & outputs.keys():
+            finite = torch.isfinite(outputs[name].detach())
             here = torch.where(finite, NEVER, torch.tensor(step, device=finite.device))
             self._first_bad_step = torch.minimum(self._first_bad_step, here)
 
@@ -85,7 +87,7 @@ class RunLog:
         step = int(_reduce_min(self._first_bad_step, self.accelerator))
         if step != NEVER:
             raise InputError(
-                f"the loss is not finite at step {step}; the last good checkpoint is kept in "
+                f"the loss or its gradient is not finite at step {step}; the last good checkpoint is kept in "
                 f"{self.run_dir / 'checkpoints'}; lower optim.lr, or set loop.mixed_precision=bf16 or no"
             )
         new = gather_object([self.dataset.id_of(row) for row in set(self._bad_rows)])

@@ -1,7 +1,10 @@
 """Fixtures for every package's tests: real data where it is, and small files of images in Kaggle's form."""
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: tiny models only lose by threads, and by waiting for them
 
 import h5py
 import numpy as np

@@ -125,7 +125,7 @@ class FolderStore(JpegStore):
             raise InputError(f"{path}: {first} and {second} have the same id; give each image one file")
 
     def read(self, position: int) -> bytes:
-        return (self.path / self._files[position].decode()).read_bytes()
+        return (self.path / str(self._files[position].decode())).read_bytes()
 
 
 def open_store(path: Path) -> JpegStore:

@@ -1,5 +1,6 @@
 """A configuration either becomes exactly what its file and words say, or ends in one line that names the key."""
 
+import itertools
 import typing
 from collections.abc import Iterator
 from pathlib import Path
@@ -159,7 +160,11 @@ def test_help_lists_every_key_with_type_default_and_meaning(capsys: pytest.Captu
         pretrain.main(["--help"])
     assert stop.value.code == 0
     lines = capsys.readouterr().out.splitlines()
-    shown = {(line.split()[0], " ".join(after.split())) for line, after in zip(lines, lines[1:], strict=False) if " = " in line}
+    shown = {
+        (line.split()[0], " ".join(after.split()))
+        for line, after in itertools.pairwise(lines)
+        if " = " in line
+    }
     branches = {line.split()[0] for line in lines if ".*  " in line}
     for key, text in every_field(PretrainConfig):
         meaning = " ".join((text or "").split())

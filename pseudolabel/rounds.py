@@ -1,0 +1,318 @@
+"""Pseudo-label rounds: predict the unlabelled pool, calibrate, take the most certain by quota, retrain, keep what helps.
+
+The student of fold k learns only from the teacher of fold k, the one model that never saw a label of fold k; it is judged
+on fold k's labels, which no round ever trains it on.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from pydantic import Field
+
+from finetune.calibrate import Platt, fit_platt, shift_prior
+from finetune.ensemble import mean_probability, predict_folder
+from finetune.labelled import Labelled, TrainingRows, read_labelled
+from finetune.predict import write_predictions
+from finetune.training import LABELLED, FinetuneConfig, fold_folder, held_out, labelled_hashes, train_folds
+from pseudolabel.ledger import ledger_rows, read_ledger, training_rows, write_ledger
+from pseudolabel.selection import SelectionConfig, select
+from ssl_isic.config import Config
+from ssl_isic.data.images import ImagePool
+from ssl_isic.data.tables import match_ids, read_table, read_target
+from ssl_isic.errors import InputError
+from ssl_isic.files import atomic_write, write_json
+from ssl_isic.loop import build_accelerator
+from ssl_isic.metrics import Interval, bootstrap, paired_bootstrap, partial_auc, roc_auc
+from ssl_isic.run_folder import open_run, write_provenance
+
+UNLABELLED = "unlabelled"
+
+
+class UnlabelledConfig(Config):
+    """The unlabelled images."""
+
+    images: Path
+    """HDF5 file or folder of images."""
+    table: Path | None = None
+    """CSV whose isic_id name the images to use; null uses all. Labelled images are always left out."""
+    truth: str | None = None
+    """Column of the table with the true labels, where an experiment knows them: reported on, never learned from."""
+
+
+class PseudolabelConfig(FinetuneConfig):
+    """Teach the classifier on unlabelled images, round by round."""
+
+    pool: UnlabelledConfig
+    """The unlabelled images."""
+    selection: SelectionConfig = SelectionConfig()
+    """Which pseudo-labels are taken."""
+    rounds: int = Field(3, ge=1)
+    """Rounds at most, after round 0."""
+    min_gain: float = Field(0.0, ge=0)
+    """Stop when a round gains no more out-of-fold pAUC than this."""
+    round_0: Path | None = None
+    """A finished fine-tuning run on the same folds to start from; null trains it."""
+
+
+@dataclass(frozen=True)
+class Unlabelled:
+    """N images of the pool: ids (N,), their indices (N,), and the truth (N,) where it is known."""
+
+    ids: NDArray[np.str_]
+    indices: NDArray[np.int64]
+    truth: NDArray[np.float64] | None
+
+
+@dataclass(frozen=True)
+class Round:
+    """A round: its number, where its models and `oof.csv` are, and where we write about it."""
+
+    number: int
+    models: Path
+    folder: Path
+
+
+def run_rounds(config: PseudolabelConfig) -> Path:
+    """Run, or resume, the rounds; returns the run's folder. Every rank calls this."""
+    images = ImagePool({LABELLED: config.data.images, UNLABELLED: config.pool.images})
+    labelled = read_labelled(config.data, images, LABELLED)
+    unlabelled = read_unlabelled(config.pool, labelled, images)
+    accelerator = build_accelerator(config.loop, config.run_dir)
+    if accelerator.is_main_process:
+        open_run(config.run_dir, config)
+        write_provenance(config.run_dir, config.seed, accelerator.num_processes, labelled_hashes(labelled))
+    accelerator.print(f"{len(labelled.ids)} labelled images, {len(unlabelled.ids)} unlabelled")
+    stage = _Stage(config, labelled, unlabelled, images, accelerator)
+    kept = stage.round_0()
+    report = [stage.report(kept, None)]
+    for number in range(1, config.rounds + 1):
+        student = stage.student(kept, number)
+        if student is None:
+            accelerator.print("the calibrated teachers are certain of no malignant lesion: there is nothing to add")
+            break
+        report.append(stage.report(student, kept))
+        gain = report[-1]["gain"]
+        if gain >= 0:
+            kept = student
+        if gain <= config.min_gain:
+            break
+    if accelerator.is_main_process:
+        _conclude(config, labelled, kept, report)
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
+    return config.run_dir
+
+
+def read_unlabelled(config: UnlabelledConfig, labelled: Labelled, images: ImagePool) -> Unlabelled:
+    """The pool's images, less those that are labelled. InputError when none remain or ids have no image."""
+    start, store_ids = images.slice_of(UNLABELLED)
+    truth: NDArray[np.float64] | None = None
+    if config.table is None:
+        ids = np.char.decode(store_ids)
+    else:
+        table = read_table(config.table)
+        ids = table["isic_id"].to_numpy(str)
+        truth = read_target(table, config.truth, config.table) if config.truth else None
+    match = match_ids(ids.tolist(), store_ids)
+    if match.missing:
+        raise InputError(
+            f"{len(match.missing)} of {len(ids)} ids of {config.table} have no image in {config.images}, "
+            f"the first is {match.missing[0]}; do the two belong together?"
+        )
+    use = ~np.isin(ids, np.array(labelled.ids))
+    if not use.any():
+        raise InputError(f"pool.images={config.images}: every image is labelled; give images without labels")
+    return Unlabelled(ids[use], (match.rows[use] + start).astype(np.int64), None if truth is None else truth[use])
+
+
+@dataclass(frozen=True)
+class _Stage:
+    config: PseudolabelConfig
+    labelled: Labelled
+    unlabelled: Unlabelled
+    images: ImagePool
+    accelerator: Accelerator
+
+    def round_0(self) -> Round:
+        """The labelled model: the run that was given, or one trained here."""
+        folder = self.config.run_dir / "round-0"
+        if self.config.round_0 is None:
+            train_folds(self.config, self.labelled, self.images, {}, folder, self.accelerator)
+            return Round(0, folder, folder)
+        given = self.config.round_0
+        if not (given / "oof.csv").is_file():
+            raise InputError(f"round_0={given}: no such file {given / 'oof.csv'}; give a finished fine-tuning run")
+        oof = read_oof(given)
+        expected = dict(zip(self.labelled.ids, self.labelled.fold.tolist(), strict=True))
+        if dict(zip(oof["isic_id"], oof["fold"], strict=True)) != expected:
+            raise InputError(
+                f"round_0={given} was trained on other folds than {self.config.data.folds}; give the same folds"
+            )
+        return Round(0, given, folder)
+
+    def student(self, teacher: Round, number: int) -> Round | None:
+        """Train round `number` on labels and the teacher's pseudo-labels; None when there are none to take."""
+        folder = self.config.run_dir / f"round-{number}"
+        index_of = dict(zip(self.unlabelled.ids.tolist(), self.unlabelled.indices.tolist(), strict=True))
+        extra: dict[int, TrainingRows] = {}
+        for fold in held_out(self.config, self.labelled):
+            path = fold_folder(folder, fold) / "pseudo_labels.csv"
+            if not path.exists():
+                rows = self.pseudo_labels(teacher, fold, number)
+                if self.accelerator.is_main_process:
+                    write_ledger(path, rows)
+                self.accelerator.wait_for_everyone()
+            extra[fold] = training_rows(read_ledger(path), index_of)
+        if not any(rows.positive.any() for rows in extra.values()):
+            return None
+        train_folds(self.config, self.labelled, self.images, extra, folder, self.accelerator)
+        return Round(number, folder, folder)
+
+    def pseudo_labels(self, teacher: Round, fold: int, number: int) -> pd.DataFrame:
+        """The ledger rows of student `fold`, from the teacher that never saw that fold."""
+        p_raw, readable = self.pool_scores(teacher, fold)
+        platt = calibration_for(fold, read_oof(teacher.models))
+        p = platt(p_raw)
+        # a teacher that ranks malignant below benign has nothing to teach
+        usable = readable if platt.slope > 0 else np.zeros_like(readable)
+        selection = select(p, usable, self.config.selection, number)
+        chosen, label = p[selection.rows], selection.label
+        certainty = np.where(label == 1, chosen, 1 - chosen)
+        target = label.astype(np.float64)
+        if self.config.selection.targets == "soft":
+            target = shift_prior(chosen, self.labelled.prevalence, self._sampled_prior())
+        return ledger_rows(
+            self.unlabelled.ids,
+            selection,
+            round_number=number,
+            fold=fold,
+            teacher=str(fold_folder(teacher.models, fold) / "model"),
+            p_raw=p_raw,
+            p_calibrated=p,
+            target=target,
+            weight=self.config.selection.weight * certainty,
+        )
+
+    def pool_scores(self, scored: Round, fold: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Raw probabilities (N,) of the pool by model `fold` of a round, and which images it could read (N,)."""
+        path = fold_folder(scored.folder, fold) / "pool.csv"
+        if not path.exists():
+            p, readable = predict_folder(
+                fold_folder(scored.models, fold) / "model",
+                self.images,
+                self.unlabelled.indices,
+                prior=self.labelled.prevalence,
+                image_size=self.config.image_size,
+                batch_size=self.config.loop.batch_size,
+                loader=self.config.data,
+                accelerator=self.accelerator,
+                title=f"round-{scored.number} fold {fold} on the pool",
+            )
+            if self.accelerator.is_main_process:
+                write_predictions(path, self.unlabelled.ids.tolist(), p_malignant=p, readable=readable)
+            self.accelerator.wait_for_everyone()
+        table = pd.read_csv(path, dtype={"isic_id": str})
+        return table["p_malignant"].to_numpy(np.float64), table["readable"].to_numpy(bool)
+
+    def report(self, scored: Round, teacher: Round | None) -> dict[str, Any]:
+        """What a round is worth: out-of-fold metrics, its gain over its teacher, and the truth of the pool where known."""
+        target, score, groups = self._scored(scored)
+        row: dict[str, Any] = {
+            "round": scored.number,
+            **_interval("pauc", bootstrap(partial_auc, target, score, groups)),
+        }
+        row.update(_interval("auc", bootstrap(roc_auc, target, score, groups)))
+        if teacher is not None:
+            _, before, _ = self._scored(teacher)
+            row.update(_interval("gain", paired_bootstrap(partial_auc, target, score, before, groups)))
+            rows = [
+                read_ledger(fold_folder(scored.folder, fold) / "pseudo_labels.csv")
+                for fold in held_out(self.config, self.labelled)
+            ]
+            taken = pd.concat(rows)
+            row["pseudo_malignant"] = int((taken["label"] == 1).sum())
+            row["pseudo_benign"] = int((taken["label"] == 0).sum())
+            row.update(self._truth_of(taken))
+        members = [self.pool_scores(scored, fold)[0] for fold in held_out(self.config, self.labelled)]
+        if self.unlabelled.truth is not None:
+            pooled = mean_probability(members)
+            row.update(_interval("pool_pauc", bootstrap(partial_auc, self.unlabelled.truth, pooled)))
+            row.update(_interval("pool_auc", bootstrap(roc_auc, self.unlabelled.truth, pooled)))
+        shown = ", ".join(f"{name} {row[name]:.4f}" for name in ("pauc", "auc", "gain", "pool_auc") if name in row)
+        self.accelerator.print(f"round {scored.number}: {shown}")
+        return row
+
+    def _truth_of(self, taken: pd.DataFrame) -> dict[str, float]:
+        """Share of the pseudo-labels of each class that are true."""
+        if self.unlabelled.truth is None:
+            return {}
+        truth = dict(zip(self.unlabelled.ids.tolist(), self.unlabelled.truth.tolist(), strict=True))
+        right = taken["isic_id"].map(truth).to_numpy() == taken["label"].to_numpy()
+        positive = taken["label"].to_numpy() == 1
+        return {
+            "malignant_precision": float(right[positive].mean()),
+            "benign_precision": float(right[~positive].mean()) if (~positive).any() else float("nan"),
+        }
+
+    def _scored(self, scored: Round) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.str_]]:
+        """Targets, out-of-fold scores and groups of the labelled rows, in the labelled table's order."""
+        oof = read_oof(scored.models).set_index("isic_id")
+        ids = [identifier for identifier in self.labelled.ids if identifier in oof.index]
+        group_of = dict(zip(self.labelled.ids, self.labelled.groups.tolist(), strict=True))
+        return (
+            oof.loc[ids, "target"].to_numpy(np.float64),
+            oof.loc[ids, "p_malignant"].to_numpy(np.float64),
+            np.array([group_of[identifier] for identifier in ids]),
+        )
+
+    def _sampled_prior(self) -> float:
+        """Share of positives among the samples that training draws."""
+        ratio = self.config.sampling.negatives_per_positive
+        return self.labelled.prevalence if ratio is None else 1 / (1 + ratio)
+
+
+def calibration_for(fold: int, oof: pd.DataFrame) -> Platt:
+    """Platt's line for the teacher of `fold`, from out-of-fold predictions on the labels of all other folds."""
+    others = oof[oof["fold"] != fold]
+    return fit_platt(others["p_malignant"].to_numpy(np.float64), others["target"].to_numpy(np.float64))
+
+
+def read_oof(run_dir: Path) -> pd.DataFrame:
+    """The out-of-fold predictions of a run."""
+    return pd.read_csv(run_dir / "oof.csv", dtype={"isic_id": str})
+
+
+def _interval(name: str, interval: Interval) -> dict[str, float]:
+    return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
+
+
+def _conclude(config: PseudolabelConfig, labelled: Labelled, kept: Round, report: list[dict[str, Any]]) -> None:
+    """Write which round's models are the run's, the report of the rounds, and the ledger of all of them."""
+    folds = held_out(config, labelled)
+    for row in report:
+        row["kept"] = row["round"] <= kept.number
+    table = pd.DataFrame(report)
+    with atomic_write(config.run_dir / "rounds_report.csv") as temporary:
+        table.to_csv(temporary, index=False)
+    numbers = [row["round"] for row in report if row["round"] > 0]
+    ledgers = [
+        read_ledger(fold_folder(config.run_dir / f"round-{number}", fold) / "pseudo_labels.csv")
+        for number in numbers
+        for fold in folds
+    ]
+    if ledgers:
+        write_ledger(config.run_dir / "ledger.csv", pd.concat(ledgers))
+    models = [os.path.relpath(fold_folder(kept.models, fold) / "model", config.run_dir) for fold in folds]
+    write_json(
+        config.run_dir / "models.json",
+        {"models": models, "prior": labelled.prevalence, "image_size": config.image_size, "round": kept.number},
+    )
+    shown = [name for name in ("round", "pauc", "pauc_low", "pauc_high", "auc", "gain", "kept") if name in table]
+    print(table[shown].to_string(index=False, float_format=lambda value: f"{value:.4f}"))
+    print(f"round {kept.number} is kept; its models are named in {config.run_dir / 'models.json'}")

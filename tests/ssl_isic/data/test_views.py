@@ -1,0 +1,165 @@
+"""Views are a function of the image and the seed; the paper's preset is the papers', and the lesion's keeps colour."""
+
+import pickle
+from typing import Any
+
+import albumentations as A
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ssl_isic.data.views import SeededViews, ViewsConfig, dino_views, eval_view, simclr_views, train_view
+
+
+def lesion_image(seed: int = 0) -> NDArray[np.uint8]:
+    """Skin with a brown square: red is above green is above blue everywhere."""
+    pixels = np.tile(np.array([215, 165, 140], np.uint8), (90, 120, 1))
+    pixels[30:60, 40:80] = [130, 80, 55]
+    return (pixels + np.random.default_rng(seed).integers(0, 10, pixels.shape)).astype(np.uint8)
+
+
+def differs(first: list[NDArray[np.uint8]], second: list[NDArray[np.uint8]]) -> list[bool]:
+    return [not np.array_equal(a, b) for a, b in zip(first, second, strict=True)]
+
+
+BOTH = [
+    simclr_views(ViewsConfig(size=32)),
+    simclr_views(ViewsConfig(size=32, preset="paper")),
+    dino_views(ViewsConfig(size=32, local_size=16), 3),
+    dino_views(ViewsConfig(size=32, local_size=16, preset="paper"), 3),
+]
+
+
+@pytest.mark.parametrize("views", BOTH)
+def test_the_same_seed_gives_the_same_views_whatever_ran_before(views: SeededViews) -> None:
+    image = lesion_image()
+    first = views(image, (0, 7))
+    for other in range(5):
+        views(lesion_image(other), (1, other))
+    assert not any(differs(first, views(image, (0, 7))))
+
+
+@pytest.mark.parametrize("views", BOTH)
+def test_a_pickled_copy_gives_the_same_views_for_each_of_many_seeds(views: SeededViews) -> None:
+    copy = pickle.loads(pickle.dumps(views))
+    for position in range(10):
+        assert not any(differs(views(lesion_image(), (3, position)), copy(lesion_image(), (3, position))))
+
+
+@pytest.mark.parametrize("views", BOTH)
+def test_other_seeds_give_other_views_and_the_views_of_one_image_differ(views: SeededViews) -> None:
+    image = lesion_image()
+    for seed in ((0, 8), (1, 7), (7, 0)):
+        assert all(differs(views(image, (0, 7)), views(image, seed)))
+    first, second, *_ = views(image, (0, 7))
+    assert not np.array_equal(first, second)
+
+
+@pytest.mark.parametrize("shape", [(61, 61, 3), (20, 239, 3), (8, 8, 3)])
+def test_every_view_has_its_size(shape: tuple[int, ...]) -> None:
+    image = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    made = dino_views(ViewsConfig(size=40, local_size=24), 2)(image, (0, 0))
+    assert [view.shape for view in made] == [(40, 40, 3)] * 2 + [(24, 24, 3)] * 2
+    assert {view.dtype for view in made} == {np.dtype(np.uint8)}
+    assert all(view.flags.c_contiguous for view in made)
+    assert [view.shape for view in simclr_views(ViewsConfig(size=40))(image, (0, 0))] == [(40, 40, 3)] * 2
+
+
+def test_the_evaluation_view_is_a_plain_resize() -> None:
+    image = lesion_image()
+    expected = cv2.resize(image, (32, 32), interpolation=cv2.INTER_AREA)
+    for _ in range(3):
+        np.testing.assert_array_equal(eval_view(32)(image=image)["image"], expected)
+
+
+def test_the_training_view_has_its_size() -> None:
+    made = train_view(32)(image=lesion_image())["image"]
+    assert (made.shape, made.dtype) == ((32, 32, 3), np.uint8)
+
+
+def settings(transform: A.Compose) -> dict[str, dict[str, Any]]:
+    return {type(part).__name__: {**part.get_transform_init_args(), "p": part.p} for part in transform.transforms}
+
+
+def check_paper_colours(view: A.Compose, jitter: tuple[float, float, float, float], blur: float) -> dict[str, Any]:
+    """What the two papers share: crop, flip, jitter with probability 0.8, grey with 0.2, blur of sigma 0.1 to 2."""
+    parts = settings(view)
+    order = ["RandomResizedCrop", "HorizontalFlip", "ColorJitter", "ToGray", "GaussianBlur"]
+    assert list(parts)[:5] == order
+    assert parts["HorizontalFlip"]["p"] == 0.5
+    assert parts["ToGray"]["p"] == 0.2
+    assert (parts["GaussianBlur"]["p"], tuple(parts["GaussianBlur"]["sigma_limit"])) == (blur, (0.1, 2.0))
+    assert tuple(parts["RandomResizedCrop"]["ratio"]) == (3 / 4, 4 / 3)
+    names = ("brightness", "contrast", "saturation")
+    for name, strength in zip(names, jitter[:3], strict=True):
+        assert tuple(parts["ColorJitter"][name]) == pytest.approx((1 - strength, 1 + strength))
+    assert tuple(parts["ColorJitter"]["hue"]) == pytest.approx((-jitter[3], jitter[3]))
+    assert parts["ColorJitter"]["p"] == 0.8
+    return parts
+
+
+def test_the_paper_preset_of_simclr_is_the_papers() -> None:
+    """Chen et al. 2020, appendix A: scale 0.08 to 1, jitter 0.8, 0.8, 0.8, 0.2, blur in half of the views."""
+    views = simclr_views(ViewsConfig(preset="paper", size=224))._transforms
+    assert len(views) == 2
+    for view in views:
+        parts = check_paper_colours(view, (0.8, 0.8, 0.8, 0.2), blur=0.5)
+        assert tuple(parts["RandomResizedCrop"]["scale"]) == (0.08, 1.0)
+        assert len(parts) == 5
+
+
+def test_the_paper_preset_of_dino_is_the_papers() -> None:
+    """Caron et al. 2021, official code: jitter 0.4, 0.4, 0.2, 0.1; blur 1, 0.1, 0.5; solarize 0.2 on the second view only."""
+    views = dino_views(ViewsConfig(preset="paper", size=224, local_size=96), 8)._transforms
+    assert len(views) == 10
+    expected = [((0.4, 1.0), 1.0, 0.0), ((0.4, 1.0), 0.1, 0.2), *[((0.05, 0.4), 0.5, 0.0)] * 8]
+    for view, (scale, blur, solarize) in zip(views, expected, strict=True):
+        parts = check_paper_colours(view, (0.4, 0.4, 0.2, 0.1), blur)
+        assert tuple(parts["RandomResizedCrop"]["scale"]) == scale
+        assert parts["Solarize"]["p"] == solarize
+        assert tuple(parts["Solarize"]["threshold_range"]) == (0.5, 0.5)
+
+
+def test_scales_that_are_set_replace_the_presets() -> None:
+    views = dino_views(ViewsConfig(global_scale=(0.7, 0.9), local_scale=(0.3, 0.4)), 1)._transforms
+    scales = [tuple(settings(view)["RandomResizedCrop"]["scale"]) for view in views]
+    assert scales == [(0.7, 0.9), (0.7, 0.9), (0.3, 0.4)]
+
+
+def mean_hue_shift(views: SeededViews) -> float:
+    """Mean distance between the mean colour direction of an image and of its views, in the chromatic plane of Lab."""
+    image = np.full((40, 40, 3), [190, 130, 105], np.uint8)  # of one colour, so that crops change nothing
+    home = cv2.cvtColor(image, cv2.COLOR_RGB2LAB).reshape(-1, 3).mean(axis=0)[1:]
+    shifts = []
+    for position in range(60):
+        for view in views(image, (0, position)):
+            there = cv2.cvtColor(view, cv2.COLOR_RGB2LAB).reshape(-1, 3).mean(axis=0)[1:]
+            shifts.append(float(np.linalg.norm(there - home)))
+    return float(np.mean(shifts))
+
+
+def test_the_lesion_preset_keeps_colour_where_the_papers_do_not() -> None:
+    for build in (simclr_views, lambda config: dino_views(config, 2)):
+        lesion = mean_hue_shift(build(ViewsConfig(size=32, local_size=32)))
+        paper = mean_hue_shift(build(ViewsConfig(size=32, local_size=32, preset="paper")))
+        assert lesion < 6  # steps of 8-bit Lab
+        assert lesion < paper / 2
+
+
+def test_the_lesion_preset_shows_all_eight_symmetries() -> None:
+    """A square with one dark corner lands in every corner, and mirrored, which rotations alone do not give."""
+    image = np.full((64, 64, 3), 200, np.uint8)
+    image[:16, :8] = 20
+    views = simclr_views(ViewsConfig(size=16, global_scale=(0.99, 1.0)))
+    seen = {
+        (int(np.argmin(view.mean(axis=(1, 2)))) > 8, int(np.argmin(view.mean(axis=(0, 2)))) > 8, tall(view))
+        for position in range(60)
+        for view in views(image, (0, position))
+    }
+    assert len(seen) == 8
+
+
+def tall(view: NDArray[np.uint8]) -> bool:
+    dark = view.mean(axis=2) < 110
+    return bool(dark.any(axis=1).sum() > dark.any(axis=0).sum())

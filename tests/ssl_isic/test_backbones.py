@@ -1,0 +1,121 @@
+"""A saved backbone is plain timm's to the last bit, and a wrong start is one line."""
+
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file, save_file
+
+from ssl_isic.backbones import BackboneConfig, build_backbone, feature_size, normalization_of, save_backbone
+from ssl_isic.errors import InputError
+
+SIZES = {
+    "test_resnet": 32,
+    "test_efficientnet": 32,
+    "test_convnext": 32,
+    "test_vit": 32,
+    "eva02_tiny_patch14_224": 28,
+}
+
+
+@pytest.mark.parametrize("model", SIZES)
+def test_plain_timm_gives_our_features_bit_for_bit(model: str, tmp_path: Path) -> None:
+    size = SIZES[model]
+    torch.manual_seed(0)
+    ours = build_backbone(BackboneConfig(model=model, drop_path=0.1), size)
+    images = torch.randn(4, 3, size, size)
+    ours(images)  # moves the running statistics of batch norm away from where a new model has them
+    ours.eval()
+    save_backbone(ours, tmp_path / "run" / "backbone", size)
+    theirs = timm.create_model(f"local-dir:{tmp_path / 'run' / 'backbone'}", pretrained=True).eval()
+    with torch.no_grad():
+        features = ours(images)
+        assert torch.equal(theirs(images), features)
+    assert features.shape == (4, feature_size(ours))
+    assert theirs.pretrained_cfg["input_size"] == (3, size, size)
+    assert [file.name for file in (tmp_path / "run").iterdir()] == ["backbone"]
+
+
+@pytest.mark.parametrize("model", ["test_resnet", "test_vit"])
+def test_a_saved_backbone_starts_a_classifier_of_ours(model: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    first = build_backbone(BackboneConfig(model=model), 32)
+    save_backbone(first, tmp_path / "backbone", 32)
+    for weights in (tmp_path / "backbone", tmp_path / "backbone" / "model.safetensors"):
+        second = build_backbone(BackboneConfig(model=model, weights=str(weights)), 32, num_classes=3)
+        there = second.state_dict()
+        assert all(torch.equal(there[name], value) for name, value in first.state_dict().items())
+        assert second(torch.randn(2, 3, 32, 32)).shape == (2, 3)
+        save_backbone(second, tmp_path / "again", 32)  # what was loaded can be saved
+
+
+def test_saving_replaces_what_was_there(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        network = build_backbone(BackboneConfig(model="test_vit"), 32)
+        save_backbone(network, tmp_path / "backbone", 32)
+        saved = load_file(tmp_path / "backbone" / "model.safetensors")
+        assert all(torch.equal(saved[name], value) for name, value in network.state_dict().items())
+
+
+def test_the_position_embedding_is_resampled_and_all_else_kept(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    small = build_backbone(BackboneConfig(model="test_vit"), 32)
+    save_backbone(small, tmp_path / "backbone", 32)
+    large = build_backbone(BackboneConfig(model="test_vit", weights=str(tmp_path / "backbone")), 64)
+    tokens = {network: network.pos_embed.shape[1] for network in (small, large)}
+    assert tokens == {small: 1 + 2 * 2, large: 1 + 4 * 4}
+    assert torch.equal(large.pos_embed[:, :1], small.pos_embed[:, :1])
+    grid_small, grid_large = (n.pos_embed[:, 1:].detach() for n in (small, large))
+    assert grid_large.mean().item() == pytest.approx(grid_small.mean().item(), abs=0.01)
+    rest = {name: value for name, value in small.state_dict().items() if name != "pos_embed"}
+    assert all(torch.equal(large.state_dict()[name], value) for name, value in rest.items())
+
+
+@pytest.mark.parametrize("model", ["test_vit", "eva02_tiny_patch14_224"])
+def test_a_vit_takes_crops_of_another_size(model: str) -> None:
+    network = build_backbone(BackboneConfig(model=model), 2 * SIZES[model])
+    assert network(torch.randn(2, 3, SIZES[model], SIZES[model])).shape == (2, feature_size(network))
+
+
+def test_pixels_are_normalised_as_the_weights_expect() -> None:
+    network = build_backbone(BackboneConfig(model="test_resnet"), 32)
+    settings = network.pretrained_cfg
+    pixels = torch.randint(0, 256, (2, 5, 7, 3), dtype=torch.uint8)
+    mean, std = torch.tensor(settings["mean"]), torch.tensor(settings["std"])
+    expected = ((pixels / 255 - mean) / std).permute(0, 3, 1, 2)
+    torch.testing.assert_close(normalization_of(network)(pixels), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_dropout_and_stochastic_depth_reach_the_network() -> None:
+    network = build_backbone(BackboneConfig(model="test_vit", drop_path=0.5), 32, num_classes=1, drop_rate=0.3)
+    rates = {type(m).__name__: m.drop_prob for m in network.modules() if type(m).__name__ == "DropPath"}
+    assert rates == {"DropPath": 0.5}
+    assert network.head_drop.p == 0.3
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"model": "resnett18"}, r"backbone\.model: timm has no resnett18; try one of resnet"),
+        ({"weights": "/nowhere/backbone"}, r"no such file: /nowhere/backbone"),
+        ({"weights": "{tmp}"}, r"no such file: .*model\.safetensors"),
+        ({"weights": "{tmp}/text.safetensors"}, r"text\.safetensors is not a safetensors file"),
+        (
+            {"model": "test_vit", "weights": "{tmp}/resnet.safetensors"},
+            r"is not of a test_vit: it lacks .* and \d+ more",
+        ),
+        ({"model": "test_resnet", "weights": "{tmp}/wide.safetensors"}, r"its conv1\S* has another shape"),
+    ],
+)
+def test_a_wrong_start_is_one_line(settings: dict[str, str], message: str, tmp_path: Path) -> None:
+    (tmp_path / "text.safetensors").write_text("not weights")
+    state = timm.create_model("test_resnet").state_dict()
+    save_file(state, tmp_path / "resnet.safetensors")
+    first = next(name for name in state if name.startswith("conv1"))
+    save_file({**state, first: torch.zeros(1, 3, 3, 3)}, tmp_path / "wide.safetensors")
+    settings = {key: value.format(tmp=tmp_path) for key, value in settings.items()}
+    with pytest.raises(InputError, match=message) as caught:
+        build_backbone(BackboneConfig(**{"model": "test_resnet", **settings}), 32)
+    assert "\n" not in str(caught.value)

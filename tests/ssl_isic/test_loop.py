@@ -1,0 +1,253 @@
+"""The loop: exact resume whatever ends a run, one row a logged step, and the checks that stop it."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+import ssl_isic.pretraining
+from ssl_isic.checkpoint import list_checkpoints
+from ssl_isic.config import validate
+from ssl_isic.errors import InputError, InterruptedRun
+from ssl_isic.loop import seed_step
+from ssl_isic.methods.dino import DINO
+from ssl_isic.methods.simclr import SimCLR
+from ssl_isic.pretraining import PretrainConfig, pretrain
+from ssl_isic.run_folder import read_metrics
+
+WriteHdf5 = Callable[[Path, Mapping[str, bytes]], Path]
+PRETRAIN = ssl_isic.pretraining.__file__.replace("pretraining.py", "pretrain.py")
+PATIENCE_S = 120
+
+SIMCLR: dict[str, Any] = {
+    "backbone": {"model": "test_resnet", "drop_path": 0.3},
+    "method": {"name": "simclr", "hidden_size": 32, "projection_size": 16},
+}
+DINO_VIT: dict[str, Any] = {
+    "backbone": {"model": "test_vit", "drop_path": 0.3},
+    "method": {
+        "name": "dino",
+        "local_crops": 2,
+        "prototypes": 32,
+        "hidden_size": 32,
+        "bottleneck_size": 16,
+        "freeze_last_layer_epochs": 0.5,
+    },
+}
+
+
+def config_of(run_dir: Path, images: Path, method: dict[str, Any], **loop: Any) -> PretrainConfig:
+    """Batches of 8 in 2 micro-batches: 6 steps an epoch of 48 images, 12 in all."""
+    tree = {
+        "run_dir": run_dir,
+        "seed": 11,
+        "data": {"sources": {"train": images}, "workers": loop.pop("workers", 2)},
+        "views": {"size": 32, "local_size": 16},
+        "optim": {"name": "adamw", "lr": 1e-2, "lr_batch_size": None, "warmup_epochs": 0.5},
+        "loop": {"epochs": 2, "batch_size": 8, "accumulate": 2, "log_every": 2, "save_every": 5, **loop},
+        **method,
+    }
+    return validate(PretrainConfig, tree, source="test")
+
+
+def final_weights(run_dir: Path) -> dict[str, Tensor]:
+    """The whole task's weights and buffers at the end: heads, teacher and center too, and the exported backbone."""
+    checkpoint = load_file(list_checkpoints(run_dir / "checkpoints")[-1] / "model.safetensors")
+    return {**checkpoint, **{f"exported.{k}": v for k, v in load_file(run_dir / "backbone" / "model.safetensors").items()}}
+
+
+def assert_same_bits(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
+    assert first.keys() == second.keys()
+    different = [name for name, value in first.items() if not torch.equal(value, second[name])]
+    assert different == []
+
+
+def send_sigterm_after(step: int, task_type: type[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process gets SIGTERM while optimizer step `step` is under way."""
+    original = task_type.after_step
+
+    def after_step(self: Any, now: int) -> None:
+        original(self, now)
+        if now == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(task_type, "after_step", after_step)
+
+
+@pytest.mark.parametrize(("method", "task_type"), [(SIMCLR, SimCLR), (DINO_VIT, DINO)])
+def test_an_interrupted_run_goes_on_to_the_same_bits(
+    method: dict[str, Any], task_type: type[Any], tmp_path: Path, lesions: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped inside the first epoch and again inside the second, with accumulation, workers and stochastic depth."""
+    pretrain(config_of(tmp_path / "whole", lesions, method))
+    for stop in (3, 7):
+        with monkeypatch.context() as patch:
+            send_sigterm_after(stop, task_type, patch)
+            with pytest.raises(InterruptedRun, match=rf"after step {stop + 1} of 12.*run the same command again"):
+                pretrain(config_of(tmp_path / "parts", lesions, method))
+    torch.manual_seed(999)  # nothing of the process's own state may matter
+    pretrain(config_of(tmp_path / "parts", lesions, method, workers=1))
+    assert_same_bits(final_weights(tmp_path / "parts"), final_weights(tmp_path / "whole"))
+    whole, parts = (read_metrics(tmp_path / name / "metrics.jsonl") for name in ("whole", "parts"))
+    assert [row["step"] for row in whole] == [2, 4, 6, 8, 10, 12]
+    assert [row["step"] for row in parts] == [2, 4, 6, 8, 10, 12]
+    assert {row["step"]: row["lr"] for row in parts} == {row["step"]: row["lr"] for row in whole}
+    assert whole[-1]["loss"] == parts[-1]["loss"]
+
+
+def test_a_finished_run_stays_as_it_is(tmp_path: Path, lesions: Path) -> None:
+    config = config_of(tmp_path, lesions, SIMCLR, epochs=0.5, workers=0)
+    pretrain(config)
+    first, metrics = final_weights(tmp_path), (tmp_path / "metrics.jsonl").read_text()
+    pretrain(config)
+    assert_same_bits(final_weights(tmp_path), first)
+    assert (tmp_path / "metrics.jsonl").read_text() == metrics
+
+
+def test_micro_batches_give_the_step_of_one_big_batch(tmp_path: Path, lesions: Path) -> None:
+    """DINO's loss is a mean over images, so on a network without batch norm accumulation changes only rounding."""
+    method = {**DINO_VIT, "backbone": {"model": "test_vit"}}
+    for name, accumulate in (("one", 1), ("four", 4)):
+        pretrain(config_of(tmp_path / name, lesions, method, accumulate=accumulate, epochs=0.5, workers=0))
+    one, four = (read_metrics(tmp_path / name / "metrics.jsonl") for name in ("one", "four"))
+    for first, second in zip(one, four, strict=True):
+        for key in ("loss", "grad_norm", "teacher_entropy"):
+            assert second[key] == pytest.approx(first[key], rel=1e-4)
+    center_one, center_four = (final_weights(tmp_path / n)["criterion.center"] for n in ("one", "four"))
+    torch.testing.assert_close(center_four, center_one, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_a_loss_or_gradient_that_is_not_finite_stops_the_run(
+    what: str, tmp_path: Path, lesions: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At step 5 of 12, with a checkpoint every second step: step 4's stays, with finite weights, and none is added."""
+    original = SimCLR.forward
+
+    def forward(self: SimCLR, batch: Any, step: int) -> dict[str, Tensor]:
+        outputs = original(self, batch, step)
+        if step == 5:
+            zero = 0 * outputs["loss"]
+            outputs["loss"] = outputs["loss"] + (zero / 0 if what == "loss" else zero.abs().sqrt())
+        return outputs
+
+    monkeypatch.setattr(SimCLR, "forward", forward)
+    with pytest.raises(InputError, match=r"not finite at step 5;.*optim\.lr"):
+        pretrain(config_of(tmp_path, lesions, SIMCLR, save_every=2, log_every=20, workers=0))
+    saved = list_checkpoints(tmp_path / "checkpoints")
+    assert [path.name for path in saved] == ["step-000000002", "step-000000004"]
+    assert all(value.isfinite().all() for value in load_file(saved[-1] / "model.safetensors").values())
+
+
+def damage(images: dict[str, bytes], row: int) -> dict[str, bytes]:
+    return {name: data[: len(data) // 2] if k == row else data for k, (name, data) in enumerate(images.items())}
+
+
+def test_more_than_1_percent_bad_images_stop_the_run(
+    tmp_path: Path, write_hdf5: WriteHdf5, lesion_jpegs: dict[str, bytes]
+) -> None:
+    images = write_hdf5(tmp_path / "bad.hdf5", damage(lesion_jpegs, 20))
+    with pytest.raises(InputError, match=r"1 of 48 images do not decode, more than 1 %.*bad_images\.csv"):
+        pretrain(config_of(tmp_path / "run", images, SIMCLR, workers=0))
+    assert (tmp_path / "run" / "bad_images.csv").read_text() == "isic_id\nISIC_0000020\n"
+
+
+def test_one_bad_image_of_200_is_counted_and_named(
+    tmp_path: Path, write_hdf5: WriteHdf5, lesion_jpegs: dict[str, bytes]
+) -> None:
+    many = {f"ISIC_{k:07d}": list(lesion_jpegs.values())[k % 48] for k in range(200)}
+    images = write_hdf5(tmp_path / "bad.hdf5", damage(many, 123))
+    pretrain(config_of(tmp_path / "run", images, SIMCLR, epochs=1, batch_size=20, log_every=5))
+    assert (tmp_path / "run" / "bad_images.csv").read_text() == "isic_id\nISIC_0000123\n"
+    assert read_metrics(tmp_path / "run" / "metrics.jsonl")[-1]["bad_images"] == 1
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_file_full_of_bad_images_is_one_line(
+    workers: int, tmp_path: Path, write_hdf5: WriteHdf5, lesion_jpegs: dict[str, bytes]
+) -> None:
+    images = write_hdf5(tmp_path / "bad.hdf5", {name: data[:300] for name, data in lesion_jpegs.items()})
+    with pytest.raises(InputError, match=r"^8 images in a row do not decode, the last ISIC_\d+ \(.*damaged\?$"):
+        pretrain(config_of(tmp_path / "run", images, SIMCLR, workers=workers))
+
+
+def test_randomness_of_a_step_is_a_function_of_seed_step_micro_batch_and_rank() -> None:
+    drawn = {}
+    for key in [(0, 0, 0, 0), (1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1)]:
+        seed_step(*key)
+        drawn[key] = tuple(torch.rand(4).tolist())
+        seed_step(*key)
+        assert drawn[key] == tuple(torch.rand(4).tolist())
+    assert len(set(drawn.values())) == len(drawn)
+
+
+def start(config: PretrainConfig) -> subprocess.Popen[str]:
+    """`python ssl_isic/pretrain.py` with `config`, as the leader of a process group of its own."""
+    file = config.run_dir.with_suffix(".yaml")
+    file.write_text(json.dumps(config.model_dump(mode="json")))
+    words = [sys.executable, PRETRAIN, "--config", str(file)]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def wait_for(process: subprocess.Popen[str], ready: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not ready():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def last_logged_step(run_dir: Path) -> int:
+    path = run_dir / "metrics.jsonl"
+    rows = read_metrics(path) if path.exists() else []
+    return int(rows[-1]["step"]) if rows else 0
+
+
+@pytest.mark.slow
+def test_sigterm_to_the_whole_group_saves_and_says_how_to_go_on(tmp_path: Path, lesions: Path) -> None:
+    """torchrun and SLURM signal the loader's workers too, and these must not fall first."""
+    config = config_of(tmp_path / "run", lesions, SIMCLR, epochs=500, save_every=0, log_every=1)
+    process = start(config)
+    wait_for(process, lambda: last_logged_step(config.run_dir) >= 3)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, err = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 130
+    word = [line for line in err.replace("\r", "\n").splitlines() if "ssl-isic:" in line]
+    assert len(word) == 1
+    assert "run the same command again" in word[0]
+    assert "Traceback" not in err
+    saved = [path.name for path in list_checkpoints(config.run_dir / "checkpoints")]
+    assert saved == [f"step-{last_logged_step(config.run_dir):09d}"]
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_to_the_same_bits(tmp_path: Path, lesions: Path) -> None:
+    """`python ssl_isic/pretrain.py` is killed with SIGKILL at a random step, and run again."""
+    step = random.SystemRandom().randint(1, 20)
+    print(f"SIGKILL at or after step {step}")
+    settings = {"epochs": 4, "save_every": 3, "log_every": 1}
+    pretrain(config_of(tmp_path / "whole", lesions, SIMCLR, **settings))
+    config = config_of(tmp_path / "killed", lesions, SIMCLR, **settings)
+    process = start(config)
+    wait_for(process, lambda: last_logged_step(config.run_dir) >= step)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == -signal.SIGKILL
+    again = start(config)
+    _, err = again.communicate(timeout=PATIENCE_S)
+    assert again.returncode == 0, err
+    assert_same_bits(final_weights(tmp_path / "killed"), final_weights(tmp_path / "whole"))
+    rows = read_metrics(tmp_path / "killed" / "metrics.jsonl")
+    np.testing.assert_array_equal([row["step"] for row in rows], np.arange(1, 25))

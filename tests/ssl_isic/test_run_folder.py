@@ -1,0 +1,70 @@
+"""A run's folder belongs to one configuration, and its metrics hold each step once."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ssl_isic.config import validate
+from ssl_isic.errors import InputError
+from ssl_isic.pretraining import PretrainConfig
+from ssl_isic.run_folder import MetricsLog, open_run, read_metrics, write_provenance
+
+
+def config_of(run_dir: Path, **changes: object) -> PretrainConfig:
+    tree = {"run_dir": run_dir, "data": {"sources": {"train": "a.hdf5"}}, **changes}
+    return validate(PretrainConfig, tree, source="test")
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"seed": 1}, "seed=0, this one has seed=1"),
+        ({"optim": {"lr": 1.0}}, "optim.lr=0.0005"),
+        ({"method": {"name": "dino"}}, "method."),
+        ({"loop": {"batch_size": 8}}, "loop.batch_size=256"),
+        ({"data": {"sources": {"train": "b.hdf5"}}}, "data.sources.train=a.hdf5"),
+    ],
+)
+def test_another_setting_in_the_same_folder_is_refused(changes: dict[str, object], key: str, tmp_path: Path) -> None:
+    open_run(tmp_path, config_of(tmp_path))
+    before = (tmp_path / "config.yaml").read_text()
+    with pytest.raises(InputError, match=r"set another run_dir") as caught:
+        open_run(tmp_path, config_of(tmp_path, **changes))
+    assert key in str(caught.value)
+    assert (tmp_path / "config.yaml").read_text() == before
+
+
+def test_what_does_not_change_the_weights_may_change(tmp_path: Path) -> None:
+    open_run(tmp_path, config_of(tmp_path))
+    data = {"sources": {"train": "a.hdf5"}, "workers": 7, "start_method": "spawn"}
+    loop = {"log_every": 3, "save_every": 9, "keep_checkpoints": 1, "trackers": ["tensorboard"]}
+    open_run(tmp_path, config_of(tmp_path, data=data, loop=loop))
+    assert "workers: 7" in (tmp_path / "config.yaml").read_text()
+
+
+def test_a_run_that_was_moved_goes_on(tmp_path: Path) -> None:
+    open_run(tmp_path / "old", config_of(tmp_path / "old"))
+    (tmp_path / "old").rename(tmp_path / "new")
+    open_run(tmp_path / "new", config_of(tmp_path / "new"))
+
+
+def test_metrics_after_the_step_and_a_cut_line_are_dropped_on_resume(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    log = MetricsLog(path, step=0)
+    for step in (2, 4, 6):
+        log.append({"step": step, "loss": step / 3})
+    with path.open("a") as file:
+        file.write('{"step": 8, "lo')
+    assert [row["step"] for row in read_metrics(path)] == [2, 4, 6]
+    resumed = MetricsLog(path, step=4)
+    resumed.append({"step": 6, "loss": 2.5})
+    expected = [{"step": 2, "loss": 2 / 3}, {"step": 4, "loss": 4 / 3}, {"step": 6, "loss": 2.5}]
+    assert [json.loads(line) for line in path.read_text().splitlines()] == expected
+
+
+def test_provenance_names_versions_and_inputs(tmp_path: Path) -> None:
+    write_provenance(tmp_path, seed=3, world_size=2, inputs={"train": "48 ids"})
+    there = json.loads((tmp_path / "provenance.json").read_text())
+    assert (there["seed"], there["world_size"], there["inputs"]) == (3, 2, {"train": "48 ids"})
+    assert {"torch", "timm", "lightly", "accelerate"} <= there["versions"].keys()

@@ -1,0 +1,101 @@
+"""Trains each case for two steps and saves the first step's gradients and the last weights.
+
+Launched by test_two_processes.py with one process and with two; run by hand:
+    ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 two_process_gradients.py IMAGES FOLDER
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+
+from ssl_isic.backbones import BackboneConfig
+from ssl_isic.data.images import ImagePool
+from ssl_isic.data.loading import ShuffledOrder, TrainingImages
+from ssl_isic.data.views import ViewsConfig
+from ssl_isic.loop import LoaderConfig, LoopConfig, fit, steps_per_epoch, total_steps
+from ssl_isic.methods import build_method, build_views
+from ssl_isic.methods.dino import DINOConfig
+from ssl_isic.methods.simclr import SimCLRConfig
+from ssl_isic.optim import OptimConfig
+from ssl_isic.task import Task
+
+SEED = 5
+Case = tuple[Task, TrainingImages, LoopConfig]
+
+
+def pretraining_case(images: Path, method: SimCLRConfig | DINOConfig, accumulate: int) -> Case:
+    """A method on a network without batch norm, which would see only one rank's images on CPU."""
+    loop = LoopConfig(epochs=2 / 6, batch_size=8, accumulate=accumulate, clip_norm=None, log_every=1)
+    pool = ImagePool({"train": images})
+    dataset = TrainingImages(
+        pool, np.arange(len(pool)), build_views(method, ViewsConfig(size=32, local_size=16)), SEED
+    )
+    order = ShuffledOrder(len(dataset), SEED)
+    set_seed(SEED)
+    steps = steps_per_epoch(order, loop.batch_size), total_steps(loop, order)
+    return build_method(method, BackboneConfig(model="test_vit"), 32, *steps), dataset, loop
+
+
+def simclr(images: Path) -> Case:
+    config = SimCLRConfig(hidden_size=32, projection_size=16, head_batch_norm=False)
+    return pretraining_case(images, config, accumulate=1)
+
+
+def dino(images: Path, accumulate: int = 1) -> Case:
+    small = {"prototypes": 32, "hidden_size": 32, "bottleneck_size": 16}
+    config = DINOConfig(local_crops=2, ema=0.5, freeze_last_layer_epochs=0, **small)
+    return pretraining_case(images, config, accumulate)
+
+
+CASES: dict[str, Callable[[Path], Case]] = {
+    "simclr": simclr,
+    "dino": dino,
+    "dino accumulated": lambda images: dino(images, accumulate=2),
+}
+
+
+def record_gradients(task: Task) -> dict[str, torch.Tensor]:
+    """Filled with the gradients that the optimizer is given in the first step."""
+    recorded: dict[str, torch.Tensor] = {}
+    original = task.before_optimizer
+
+    def before_optimizer(step: int) -> None:
+        original(step)
+        if step == 0:
+            recorded.update({name: p.grad.clone() for name, p in task.named_parameters() if p.grad is not None})
+
+    task.before_optimizer = before_optimizer  # type: ignore[method-assign]
+    return recorded
+
+
+def main(images: Path, folder: Path) -> None:
+    accelerator = Accelerator(cpu=True)
+    results: dict[str, Any] = {"world_size": accelerator.num_processes}
+    for name, build in CASES.items():
+        task, dataset, loop = build(images)
+        gradients = record_gradients(task)
+        fit(
+            task,
+            dataset,
+            ShuffledOrder(len(dataset), SEED),
+            accelerator=accelerator,
+            config=loop,
+            loader=LoaderConfig(workers=0),
+            optim=OptimConfig(name="sgd", lr=0.1, lr_batch_size=None, warmup_epochs=0),
+            run_dir=folder / name,
+            seed=SEED,
+        )
+        results[name] = {"gradients": gradients, "weights": task.state_dict()}
+    if accelerator.is_main_process:
+        torch.save(results, folder / "results.pt")
+    accelerator.end_training()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
