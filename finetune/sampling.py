@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ssl_isic.data.loading import steps_per_epoch
 from ssl_isic.errors import InputError
 
 
@@ -42,9 +43,13 @@ class BalancedOrder:
         rows = np.concatenate([np.flatnonzero(self.positive), negatives])
         return np.random.default_rng([self.seed, 0, epoch]).permutation(rows)
 
-    def distinct_negatives(self, epochs: float) -> int:
-        """How many different negatives the first `epochs` epochs show."""
-        return min(int((~self.positive).sum()), int(epochs * self._negatives_an_epoch))
+    def distinct_negatives(self, steps: int, batch_size: int) -> int:
+        """How many different negatives the first `steps` batches show; the rest of an epoch that fills no batch is not shown."""
+        per_epoch = steps_per_epoch(self, batch_size)
+        shown = np.zeros(len(self.positive), bool)
+        for first in range(0, steps, per_epoch):
+            shown[self.epoch(first // per_epoch)[: min(per_epoch, steps - first) * batch_size]] = True
+        return int((shown & ~self.positive).sum())
 
     def _dealt(self, start: int, stop: int) -> NDArray[np.int64]:
         """Cards `start` to `stop` of the endless row of shuffled decks."""

@@ -25,7 +25,7 @@ from ssl_isic.data.loading import Order, ShuffledOrder, TrainingImages, steps_pe
 from ssl_isic.data.views import SeededViews, train_view
 from ssl_isic.errors import InputError
 from ssl_isic.files import atomic_write, write_json
-from ssl_isic.loop import LoopConfig, build_accelerator, fit
+from ssl_isic.loop import LoopConfig, build_accelerator, fit, total_steps
 from ssl_isic.metrics import bootstrap, classification_metrics, partial_auc, roc_auc
 from ssl_isic.optim import OptimConfig
 from ssl_isic.run_folder import open_run, read_metrics, write_provenance
@@ -74,6 +74,7 @@ def finetune(config: FinetuneConfig) -> Path:
     """Run, or resume, the folds; returns the run's folder. Every rank calls this."""
     pool = ImagePool({LABELLED: config.data.images})
     labelled = read_labelled(config.data, pool, LABELLED)
+    held_out(config, labelled)  # refuses wrong folds before the folder is made a run of them
     accelerator = build_accelerator(config.loop, config.run_dir)
     if accelerator.is_main_process:
         open_run(config.run_dir, config)
@@ -100,13 +101,10 @@ def train_folds(
     folds = held_out(config, labelled)
     for fold in folds:
         if not fold_folder(run_dir, fold).joinpath("valid.csv").exists():
-            rows = rows_outside(labelled, fold)
-            train_fold(
-                config, labelled, pool, rows.joined(extra[fold]) if fold in extra else rows, fold, run_dir, accelerator
-            )
+            train_fold(config, labelled, pool, _rows_for(fold, labelled, extra), fold, run_dir, accelerator)
         accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        _write_reports(config, labelled, folds, run_dir)
+        _write_reports(config, labelled, extra, folds, run_dir)
     accelerator.wait_for_everyone()
 
 
@@ -184,10 +182,12 @@ def order_of(config: FinetuneConfig, rows: TrainingRows) -> Order:
 
 
 def held_out(config: FinetuneConfig, labelled: Labelled) -> list[int]:
-    """The folds to train. InputError for one that is not in the folds file."""
+    """The folds to train. InputError for none, for one named twice, for one that is not in the folds file."""
     there = sorted({int(fold) for fold in labelled.fold})
     if config.folds == "all":
         return there
+    if not config.folds or len(set(config.folds)) < len(config.folds):
+        raise InputError(f"folds={config.folds}: name each fold to train once, or `all`; there are {there}")
     for fold in config.folds:
         if fold not in there:
             raise InputError(f"folds={config.folds}: {config.data.folds} has no fold {fold}; it has {there}")
@@ -204,7 +204,14 @@ def labelled_hashes(labelled: Labelled) -> dict[str, str]:
     return {LABELLED: f"{len(labelled.ids)} ids, sha256 {ids_hash(labelled.ids)}"}
 
 
-def _write_reports(config: FinetuneConfig, labelled: Labelled, folds: Sequence[int], run_dir: Path) -> None:
+def _rows_for(fold: int, labelled: Labelled, extra: dict[int, TrainingRows]) -> TrainingRows:
+    rows = rows_outside(labelled, fold)
+    return rows.joined(extra[fold]) if fold in extra else rows
+
+
+def _write_reports(
+    config: FinetuneConfig, labelled: Labelled, extra: dict[int, TrainingRows], folds: Sequence[int], run_dir: Path
+) -> None:
     oof = pd.concat([pd.read_csv(fold_folder(run_dir, fold) / "valid.csv", dtype={"isic_id": str}) for fold in folds])
     with atomic_write(run_dir / "oof.csv") as temporary:
         oof.to_csv(temporary, index=False, float_format="%.17g")
@@ -222,11 +229,12 @@ def _write_reports(config: FinetuneConfig, labelled: Labelled, folds: Sequence[i
         print(
             f"out-of-fold {name} {interval.value:.4f} [{interval.low:.4f}, {interval.high:.4f}] (95 % bootstrap over groups)"
         )
-    order = order_of(config, rows_outside(labelled, folds[0]))
+    order = order_of(config, _rows_for(folds[0], labelled, extra))
     if isinstance(order, BalancedOrder):
-        shown, negatives = order.distinct_negatives(config.loop.epochs), int((~order.positive).sum())
+        steps = total_steps(config.loop, order)
+        shown, negatives = order.distinct_negatives(steps, config.loop.batch_size), int((~order.positive).sum())
         summary["distinct_negatives_shown"], summary["negatives"] = shown, negatives
-        print(f"each model has seen {shown} of {negatives} different negatives")
+        print(f"the model of fold {folds[0]} has seen {shown} of {negatives} different negatives")
     write_json(run_dir / "summary.json", summary)
     models = [f"fold-{fold}/model" for fold in folds]
     write_json(

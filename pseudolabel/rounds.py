@@ -24,7 +24,7 @@ from pseudolabel.ledger import ledger_rows, read_ledger, training_rows, write_le
 from pseudolabel.selection import SelectionConfig, select
 from ssl_isic.config import Config
 from ssl_isic.data.images import ImagePool
-from ssl_isic.data.tables import match_ids, read_table, read_target
+from ssl_isic.data.tables import match_ids, read_groups, read_table, read_target
 from ssl_isic.errors import InputError
 from ssl_isic.files import atomic_write, write_json
 from ssl_isic.loop import build_accelerator
@@ -43,6 +43,8 @@ class UnlabelledConfig(Config):
     """CSV whose isic_id name the images to use; null uses all. Labelled images are always left out."""
     truth: str | None = None
     """Column of the table with the true labels, where an experiment knows them: reported on, never learned from."""
+    group: str = "none"
+    """Column of the table whose values the bootstrap of the truth keeps together."""
 
 
 class PseudolabelConfig(FinetuneConfig):
@@ -62,11 +64,12 @@ class PseudolabelConfig(FinetuneConfig):
 
 @dataclass(frozen=True)
 class Unlabelled:
-    """N images of the pool: ids (N,), their indices (N,), and the truth (N,) where it is known."""
+    """N images of the pool: ids (N,), their indices (N,), and truth (N,) and groups (N,) where they are known."""
 
     ids: NDArray[np.str_]
     indices: NDArray[np.int64]
     truth: NDArray[np.float64] | None
+    groups: NDArray[np.str_] | None
 
 
 @dataclass(frozen=True)
@@ -113,12 +116,15 @@ def read_unlabelled(config: UnlabelledConfig, labelled: Labelled, images: ImageP
     """The pool's images, less those that are labelled. InputError when none remain or ids have no image."""
     start, store_ids = images.slice_of(UNLABELLED)
     truth: NDArray[np.float64] | None = None
+    groups: NDArray[np.str_] | None = None
     if config.table is None:
         ids = np.char.decode(store_ids)
     else:
         table = read_table(config.table)
         ids = table["isic_id"].to_numpy(str)
-        truth = read_target(table, config.truth, config.table) if config.truth else None
+        if config.truth:
+            truth = read_target(table, config.truth, config.table)
+            groups = read_groups(table, config.group, config.table)
     match = match_ids(ids.tolist(), store_ids)
     if match.missing:
         raise InputError(
@@ -128,7 +134,12 @@ def read_unlabelled(config: UnlabelledConfig, labelled: Labelled, images: ImageP
     use = ~np.isin(ids, np.array(labelled.ids))
     if not use.any():
         raise InputError(f"pool.images={config.images}: every image is labelled; give images without labels")
-    return Unlabelled(ids[use], (match.rows[use] + start).astype(np.int64), None if truth is None else truth[use])
+    return Unlabelled(
+        ids[use],
+        (match.rows[use] + start).astype(np.int64),
+        None if truth is None else truth[use],
+        None if groups is None else groups[use],
+    )
 
 
 @dataclass(frozen=True)
@@ -222,15 +233,15 @@ class _Stage:
 
     def report(self, scored: Round, teacher: Round | None) -> dict[str, Any]:
         """What a round is worth: out-of-fold metrics, its gain over its teacher, and the truth of the pool where known."""
-        target, score, groups = self._scored(scored)
+        target, score, patients = self._scored(scored)
         row: dict[str, Any] = {
             "round": scored.number,
-            **_interval("pauc", bootstrap(partial_auc, target, score, groups)),
+            **_interval("pauc", bootstrap(partial_auc, target, score, patients)),
         }
-        row.update(_interval("auc", bootstrap(roc_auc, target, score, groups)))
+        row.update(_interval("auc", bootstrap(roc_auc, target, score, patients)))
         if teacher is not None:
             _, before, _ = self._scored(teacher)
-            row.update(_interval("gain", paired_bootstrap(partial_auc, target, score, before, groups)))
+            row.update(_interval("gain", paired_bootstrap(partial_auc, target, score, before, patients)))
             rows = [
                 read_ledger(fold_folder(scored.folder, fold) / "pseudo_labels.csv")
                 for fold in held_out(self.config, self.labelled)
@@ -242,8 +253,9 @@ class _Stage:
         members = [self.pool_scores(scored, fold)[0] for fold in held_out(self.config, self.labelled)]
         if self.unlabelled.truth is not None:
             pooled = mean_probability(members)
-            row.update(_interval("pool_pauc", bootstrap(partial_auc, self.unlabelled.truth, pooled)))
-            row.update(_interval("pool_auc", bootstrap(roc_auc, self.unlabelled.truth, pooled)))
+            truth, groups = self.unlabelled.truth, self.unlabelled.groups
+            row.update(_interval("pool_pauc", bootstrap(partial_auc, truth, pooled, groups)))
+            row.update(_interval("pool_auc", bootstrap(roc_auc, truth, pooled, groups)))
         shown = ", ".join(f"{name} {row[name]:.4f}" for name in ("pauc", "auc", "gain", "pool_auc") if name in row)
         self.accelerator.print(f"round {scored.number}: {shown}")
         return row

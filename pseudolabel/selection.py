@@ -51,7 +51,8 @@ def select(p: NDArray[np.float64], usable: NDArray[np.bool_], config: SelectionC
     positive_quota = min(round(share * expected), len(candidates))
     negative_quota = min(round(config.negatives_per_positive * positive_quota), len(candidates) - positive_quota)
     positives = by_certainty[:positive_quota]
-    negatives = by_certainty[len(by_certainty) - negative_quota :]
+    rest = by_certainty[positive_quota:]
+    negatives = rest[np.argsort(p[rest], kind="stable")][:negative_quota]
     return Selection(
         np.concatenate([positives, negatives]),
         np.concatenate([np.ones(len(positives), np.int64), np.zeros(len(negatives), np.int64)]),

@@ -14,11 +14,11 @@ CASES = ("simclr", "dino", "dino accumulated")
 
 
 def results_of(world_size: int, images: Path, folder: Path) -> dict[str, Any]:
-    launcher = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"] if world_size > 1 else []
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"] if world_size > 1 else []
     words = [sys.executable, *launcher, str(SCRIPT), str(images), str(folder)]
     # each process adds in the same order whatever the machine, and two leave each other a core
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     results: dict[str, Any] = torch.load(folder / "results.pt")
     return results
