@@ -42,9 +42,10 @@ def classification_loss(config: FocalConfig | BCEConfig, logits: Tensor, target:
 
 def focal_loss(logits: Tensor, target: Tensor, alpha: float, gamma: float) -> Tensor:
     """Focal loss of each sample (B,). A soft target weighs the loss of a positive against that of a negative."""
-    p = torch.sigmoid(logits)
-    positive = -alpha * (1 - p) ** gamma * F.logsigmoid(logits)
-    negative = -(1 - alpha) * p**gamma * F.logsigmoid(-logits)
+    log_p, log_not_p = F.logsigmoid(logits), F.logsigmoid(-logits)
+    # p**gamma by its logarithm: once p rounds to 1, (1 - p)**gamma has a gradient of infinity times 0 for gamma < 1
+    positive = -alpha * torch.exp(gamma * log_not_p) * log_p
+    negative = -(1 - alpha) * torch.exp(gamma * log_p) * log_not_p
     return target * positive + (1 - target) * negative
 
 

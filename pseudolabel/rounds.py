@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from finetune.calibrate import Platt, fit_platt, shift_prior
-from finetune.ensemble import mean_probability, predict_folder
+from finetune.ensemble import mean_probability, predict_folder, read_ensemble
 from finetune.labelled import Labelled, TrainingRows, read_labelled
 from finetune.predict import write_predictions
 from finetune.training import LABELLED, FinetuneConfig, fold_folder, held_out, labelled_hashes, train_folds
@@ -86,6 +86,8 @@ def run_rounds(config: PseudolabelConfig) -> Path:
     images = ImagePool({LABELLED: config.data.images, UNLABELLED: config.pool.images})
     labelled = read_labelled(config.data, images, LABELLED)
     unlabelled = read_unlabelled(config.pool, labelled, images)
+    if len(held_out(config, labelled)) < 2:
+        raise InputError(f"folds={config.folds}: name 2 or more; a fold's teacher is calibrated on the other folds")
     accelerator = build_accelerator(config.loop, config.run_dir)
     if accelerator.is_main_process:
         open_run(config.run_dir, config)
@@ -159,8 +161,19 @@ class _Stage:
         given = self.config.round_0
         if not (given / "oof.csv").is_file():
             raise InputError(f"round_0={given}: no such file {given / 'oof.csv'}; give a finished fine-tuning run")
+        image_size = read_ensemble(given).image_size
+        if image_size != self.config.image_size:
+            raise InputError(
+                f"round_0={given} was trained at image_size={image_size}, this run at {self.config.image_size}; "
+                "set the same"
+            )
         oof = read_oof(given)
-        expected = dict(zip(self.labelled.ids, self.labelled.fold.tolist(), strict=True))
+        folds = held_out(self.config, self.labelled)
+        expected = {
+            identifier: fold
+            for identifier, fold in zip(self.labelled.ids, self.labelled.fold.tolist(), strict=True)
+            if fold in folds
+        }
         if dict(zip(oof["isic_id"], oof["fold"], strict=True)) != expected:
             raise InputError(
                 f"round_0={given} was trained on other folds than {self.config.data.folds}; give the same folds"

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from ssl_isic.config import Config
 from ssl_isic.errors import InputError
+from ssl_isic.files import full_disk_named
 
 
 class BackboneConfig(Config):
@@ -92,8 +93,10 @@ def save_backbone(model: nn.Module, folder: Path, image_size: int) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
         new = Path(scratch) / "new"
         settings: dict[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
+        new.mkdir()
         config = {**settings, "input_size": (3, image_size, image_size), "num_classes": model.num_classes}
-        save_for_hf(model, str(new), safe_serialization=True, model_config={"pretrained_cfg": config})
+        with full_disk_named(new):
+            save_for_hf(model, str(new), safe_serialization=True, model_config={"pretrained_cfg": config})
         if folder.exists():
             os.replace(folder, Path(scratch) / "old")
         os.replace(new, folder)

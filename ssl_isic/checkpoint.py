@@ -5,11 +5,8 @@ A checkpoint is a folder `step-000000120/` of Accelerate's `save_state` (safeten
 step seeds itself, see `loop.seed_step`.
 """
 
-import errno
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -17,8 +14,7 @@ from accelerate import Accelerator
 from safetensors import SafetensorError
 
 from ssl_isic.errors import InputError
-
-NEARLY_FULL_BYTES = 16 << 20
+from ssl_isic.files import full_disk_named
 
 
 @dataclass
@@ -70,16 +66,3 @@ def load_checkpoint(accelerator: Accelerator, path: Path) -> Progress:
 def list_checkpoints(folder: Path) -> list[Path]:
     """Complete checkpoints in `folder`, oldest first."""
     return sorted(folder.glob("step-*"))
-
-
-@contextmanager
-def full_disk_named(folder: Path) -> Iterator[None]:
-    """Turn the several ways in which writers report a full disk into one OSError; remove the half-written `folder`."""
-    try:
-        yield
-    except (OSError, RuntimeError, SafetensorError) as error:
-        full = "No space left" in str(error) or shutil.disk_usage(folder).free < NEARLY_FULL_BYTES
-        shutil.rmtree(folder, ignore_errors=True)
-        if full:
-            raise OSError(errno.ENOSPC, "No space left on device", str(folder.parent)) from error
-        raise

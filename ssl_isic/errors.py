@@ -38,6 +38,8 @@ def command(main: Callable[[Sequence[str]], None]) -> Command:
             return _report(str(error), EXIT_INPUT)
         except InterruptedRun as error:
             return _report(str(error), EXIT_INTERRUPTED)
+        except KeyboardInterrupt:
+            return _report("interrupted; run the same command again to go on from what is saved", EXIT_INTERRUPTED)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise

@@ -4,12 +4,17 @@ import errno
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from ssl_isic.errors import InputError
+
+NEARLY_FULL_BYTES = 16 << 20
 
 
 @contextmanager
@@ -45,6 +50,19 @@ def write_json(path: Path, obj: Any) -> None:
     text = json.dumps(obj, indent=2, allow_nan=False, ensure_ascii=False)
     with atomic_write(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
+
+
+@contextmanager
+def full_disk_named(folder: Path) -> Iterator[None]:
+    """Turn the several ways in which writers report a full disk into one OSError; remove the half-written `folder`."""
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        full = "No space left" in str(error) or shutil.disk_usage(folder).free < NEARLY_FULL_BYTES
+        shutil.rmtree(folder, ignore_errors=True)
+        if full:
+            raise OSError(errno.ENOSPC, "No space left on device", str(folder.parent)) from error
+        raise
 
 
 def _empty_file_beside(path: Path) -> Path:

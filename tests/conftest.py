@@ -2,12 +2,16 @@
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: tiny models only lose by threads, and by waiting for them
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # before torch is imported: tiny models only lose by threads, and by waiting for them
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 import simplejpeg
 from numpy.typing import NDArray
@@ -58,3 +62,60 @@ def disc_on_skin(seed: int) -> NDArray[np.uint8]:
     skin, brown = np.array([215, 170, 150]), np.array([rng.uniform(70, 150), 75, 55])
     pixels = np.where(inside[..., None], brown, skin) + rng.normal(0, 6, (height, width, 3))
     return pixels.clip(0, 255).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class LabelledFiles:
+    """36 labelled lesions of 18 patients in 3 folds, 8 of them malignant, in a file of 48: 12 have no label."""
+
+    images: Path
+    table: Path
+    folds: Path
+    ids: list[str]
+    target: NDArray[np.int64]
+    groups: list[str]
+    fold: NDArray[np.int64]
+
+
+@pytest.fixture(scope="session")
+def labelled_files(
+    tmp_path_factory: pytest.TempPathFactory, lesions: Path, lesion_jpegs: dict[str, bytes]
+) -> LabelledFiles:
+    """A table and folds for the first 36 of `lesions`; a patient has two lesions that follow each other."""
+    folder = tmp_path_factory.mktemp("labels")
+    ids = list(lesion_jpegs)[:36]
+    patient = np.arange(36) // 2
+    target, fold = (np.arange(36) % 5 == 0).astype(np.int64), patient % 3
+    groups = [f"P{number:02d}" for number in patient]
+    frame = pd.DataFrame({"isic_id": ids, "patient_id": groups, "target": target, "clinic": "A"})
+    frame.to_csv(folder / "table.csv", index=False)
+    frame[["isic_id"]].assign(group=groups, fold=fold).to_csv(folder / "folds.csv", index=False)
+    return LabelledFiles(lesions, folder / "table.csv", folder / "folds.csv", ids, target, groups, fold)
+
+
+@pytest.fixture(scope="session")
+def tiny_finetune(labelled_files: LabelledFiles) -> list[str]:
+    """Words for `ssl-isic finetune` that lack `run_dir`: 3 folds, 2 epochs of a tiny network at 32 px."""
+    return [
+        f"data.images={labelled_files.images}",
+        f"data.table={labelled_files.table}",
+        f"data.folds={labelled_files.folds}",
+        "data.workers=0",
+        "image_size=32",
+        "backbone.model=test_resnet",
+        "sampling.negatives_per_positive=2",
+        "optim.warmup_epochs=0.5",
+        "loop.epochs=2",
+        "loop.batch_size=6",
+        "loop.log_every=1",
+    ]
+
+
+@pytest.fixture(scope="session")
+def finetuned(tmp_path_factory: pytest.TempPathFactory, tiny_finetune: list[str]) -> Path:
+    """A finished fine-tuning run of `tiny_finetune`, not to be written to."""
+    from finetune.train import main  # tests that train nothing need not wait for torch
+
+    run_dir = tmp_path_factory.mktemp("runs") / "finetuned"
+    assert main([f"run_dir={run_dir}", *tiny_finetune]) == 0
+    return run_dir

@@ -243,5 +243,6 @@ def _worker_options(workers: int, start_method: StartMethod) -> dict[str, Any]:
 
 
 def _start_worker(_: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the loop decides when workers end
+    for number in (signal.SIGINT, signal.SIGTERM):  # Ctrl-C, torchrun and SLURM signal the whole process group
+        signal.signal(number, signal.SIG_IGN)  # the loop decides when workers end, and does it by their queues
     use_one_thread()

@@ -79,9 +79,7 @@ def test_extreme_logits_in_float32_give_finite_losses_and_gradients(config: Foca
 @pytest.mark.parametrize("config", [FocalConfig(), BCEConfig()])
 def test_weights_multiply_each_samples_loss(config: FocalConfig | BCEConfig) -> None:
     logits, target = torch.tensor([0.3, -2.0, 1.0]), torch.tensor([1.0, 0.0, 0.4])
-    alone = [
-        classification_loss(config, logits[i : i + 1], target[i : i + 1], torch.ones(1)).item() for i in range(3)
-    ]
+    alone = [classification_loss(config, logits[i : i + 1], target[i : i + 1], torch.ones(1)).item() for i in range(3)]
     weight = torch.tensor([1.0, 0.0, 0.5])
     expected = (1.0 * alone[0] + 0.0 * alone[1] + 0.5 * alone[2]) / 3
     assert classification_loss(config, logits, target, weight).item() == pytest.approx(expected, rel=1e-6)

@@ -40,7 +40,9 @@ def test_what_was_saved_comes_back_with_the_optimizers_state(tmp_path: Path) -> 
     assert all(torch.equal(other.state_dict()[name], value) for name, value in saved.items())
     there = other_optimizer.state_dict()["state"]
     assert there.keys() == moments.keys()
-    assert all(torch.equal(there[k][name], moments[k][name]) for k in moments for name in ("step", "exp_avg", "exp_avg_sq"))
+    assert all(
+        torch.equal(there[k][name], moments[k][name]) for k in moments for name in ("step", "exp_avg", "exp_avg_sq")
+    )
 
 
 def test_only_the_newest_are_kept_in_the_order_of_steps(tmp_path: Path) -> None:
@@ -141,5 +143,3 @@ def test_a_full_disk_is_one_line_and_keeps_the_last_checkpoint(
     assert str(small_disk) in err
     assert os.listdir(small_disk / "checkpoints") == ["step-000000001"]
     assert load_checkpoint(trained()[0], small_disk / "checkpoints" / "step-000000001") == Progress(1)
-
-

@@ -160,11 +160,7 @@ def test_help_lists_every_key_with_type_default_and_meaning(capsys: pytest.Captu
         pretrain.main(["--help"])
     assert stop.value.code == 0
     lines = capsys.readouterr().out.splitlines()
-    shown = {
-        (line.split()[0], " ".join(after.split()))
-        for line, after in itertools.pairwise(lines)
-        if " = " in line
-    }
+    shown = {(line.split()[0], " ".join(after.split())) for line, after in itertools.pairwise(lines) if " = " in line}
     branches = {line.split()[0] for line in lines if ".*  " in line}
     for key, text in every_field(PretrainConfig):
         meaning = " ".join((text or "").split())

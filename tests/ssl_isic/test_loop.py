@@ -65,7 +65,10 @@ def config_of(run_dir: Path, images: Path, method: dict[str, Any], **loop: Any) 
 def final_weights(run_dir: Path) -> dict[str, Tensor]:
     """The whole task's weights and buffers at the end: heads, teacher and center too, and the exported backbone."""
     checkpoint = load_file(list_checkpoints(run_dir / "checkpoints")[-1] / "model.safetensors")
-    return {**checkpoint, **{f"exported.{k}": v for k, v in load_file(run_dir / "backbone" / "model.safetensors").items()}}
+    return {
+        **checkpoint,
+        **{f"exported.{k}": v for k, v in load_file(run_dir / "backbone" / "model.safetensors").items()},
+    }
 
 
 def assert_same_bits(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:

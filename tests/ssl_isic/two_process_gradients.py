@@ -33,9 +33,7 @@ def pretraining_case(images: Path, method: SimCLRConfig | DINOConfig, accumulate
     """A method on a network without batch norm, which would see only one rank's images on CPU."""
     loop = LoopConfig(epochs=2 / 6, batch_size=8, accumulate=accumulate, clip_norm=None, log_every=1)
     pool = ImagePool({"train": images})
-    dataset = TrainingImages(
-        pool, np.arange(len(pool)), build_views(method, ViewsConfig(size=32, local_size=16)), SEED
-    )
+    dataset = TrainingImages(pool, np.arange(len(pool)), build_views(method, ViewsConfig(size=32, local_size=16)), SEED)
     order = ShuffledOrder(len(dataset), SEED)
     set_seed(SEED)
     steps = steps_per_epoch(order, loop.batch_size), total_steps(loop, order)

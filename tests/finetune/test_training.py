@@ -1,0 +1,288 @@
+"""Fine-tuning from its command to its files: what a fold has seen, what is written, and that a killed run goes on exactly."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import timm
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file
+from torch import Tensor
+
+import finetune.classifier
+import finetune.train
+import finetune.training
+from finetune.ensemble import predict_folder
+from finetune.train import main
+from ssl_isic.backbones import BackboneConfig, build_backbone, save_backbone
+from ssl_isic.data.images import ImagePool
+from ssl_isic.loop import LoaderConfig
+from ssl_isic.run_folder import read_metrics
+
+FOLDS = (0, 1, 2)
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing in the code under test may catch it."""
+
+
+def weights(run_dir: Path, fold: int) -> dict[str, Tensor]:
+    return load_file(run_dir / f"fold-{fold}" / "model" / "model.safetensors")
+
+
+def assert_same_end(run_dir: Path, reference: Path) -> None:
+    for fold in FOLDS:
+        ours, theirs = weights(run_dir, fold), weights(reference, fold)
+        assert ours.keys() == theirs.keys()
+        assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
+    for name in ("oof.csv", "folds_report.csv", "models.json", "summary.json"):
+        assert (run_dir / name).read_bytes() == (reference / name).read_bytes()
+
+
+def one_line_of_error(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    assert main(words) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+def test_every_labelled_lesion_is_scored_once_by_the_model_that_never_saw_it(
+    finetuned: Path, labelled_files: Any
+) -> None:
+    oof = pd.read_csv(finetuned / "oof.csv")
+    assert list(oof.columns) == ["isic_id", "fold", "target", "p_malignant"]
+    assert sorted(oof["isic_id"]) == sorted(labelled_files.ids)
+    by_id = oof.set_index("isic_id").loc[labelled_files.ids]
+    assert by_id["fold"].tolist() == labelled_files.fold.tolist()
+    assert by_id["target"].tolist() == labelled_files.target.tolist()
+    pool = ImagePool({"labelled": labelled_files.images})
+    stored = [name.decode() for name in pool.slice_of("labelled")[1]]
+    for fold in FOLDS:
+        rows = oof[oof["fold"] == fold]
+        indices = np.array([stored.index(identifier) for identifier in rows["isic_id"]], dtype=np.int64)
+        p, _ = predict_folder(
+            finetuned / f"fold-{fold}" / "model",
+            pool,
+            indices,
+            prior=0.5,
+            image_size=32,
+            batch_size=6,
+            loader=LoaderConfig(workers=0),
+            accelerator=Accelerator(cpu=True),
+            title="",
+        )
+        assert np.allclose(p, rows["p_malignant"], rtol=1e-6, atol=0)
+
+
+def test_no_fold_trains_on_itself(
+    tmp_path: Path, tiny_finetune: list[str], labelled_files: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: dict[int, set[str]] = {}
+
+    def spy(config: Any, labelled: Any, pool: ImagePool, rows: Any, fold: int, *_: Any) -> None:
+        trained[fold] = {pool.id_of(index) for index in rows.indices}
+
+    monkeypatch.setattr(finetune.training, "train_fold", spy)
+    monkeypatch.setattr(finetune.training, "_write_reports", lambda *_: None)
+    assert main([f"run_dir={tmp_path / 'run'}", *tiny_finetune]) == 0
+    fold_of = dict(zip(labelled_files.ids, labelled_files.fold, strict=True))
+    for fold in FOLDS:
+        assert trained[fold] == {identifier for identifier in fold_of if fold_of[identifier] != fold}
+
+
+def test_the_report_tells_the_last_epoch_from_the_best(finetuned: Path) -> None:
+    report = pd.read_csv(finetuned / "folds_report.csv").set_index("fold")
+    oof = pd.read_csv(finetuned / "oof.csv")
+    assert report.index.tolist() == list(FOLDS)
+    for fold in FOLDS:
+        scored = [row for row in read_metrics(finetuned / f"fold-{fold}" / "metrics.jsonl") if "valid/pauc" in row]
+        assert [row["epoch"] for row in scored] == [1, 2]
+        row = report.loc[fold]
+        assert row["last_pauc"] == scored[-1]["valid/pauc"]
+        assert row["best_pauc"] == max(each["valid/pauc"] for each in scored)
+        assert row["best_auc"] == scored[int(row["best_epoch"]) - 1]["valid/auc"]
+        held = oof[oof["fold"] == fold]
+        positive, negative = (held.loc[held["target"] == label, "p_malignant"].to_numpy() for label in (1, 0))
+        wins = (positive[:, None] > negative).mean() + (positive[:, None] == negative).mean() / 2
+        assert row["last_auc"] == pytest.approx(wins), "the saved model is the last one, not the best on its own fold"
+        assert (row["rows"], row["positives"]) == (len(held), len(positive))
+
+
+def test_the_models_are_listed_with_what_prediction_needs(finetuned: Path, labelled_files: Any) -> None:
+    listed = json.loads((finetuned / "models.json").read_text())
+    assert listed == {"models": [f"fold-{k}/model" for k in FOLDS], "prior": 8 / 36, "image_size": 32}
+    for name in listed["models"]:
+        model = timm.create_model(f"local-dir:{finetuned / name}", pretrained=True)
+        assert model.num_classes == 1
+    summary = json.loads((finetuned / "summary.json").read_text())
+    assert (summary["rows"], summary["positives"], summary["negatives"]) == (36, 8, 19)
+    assert 8 <= summary["distinct_negatives_shown"] <= 19
+    assert summary["auc"]["low"] <= summary["auc"]["value"] <= summary["auc"]["high"]
+
+
+def test_a_finished_run_is_not_trained_again(
+    tmp_path: Path, finetuned: Path, tiny_finetune: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir = tmp_path / "run"
+    shutil.copytree(finetuned, run_dir)
+    models = sorted(run_dir.glob("fold-*/model/model.safetensors"))
+    before = [path.stat().st_mtime_ns for path in models]
+    monkeypatch.setattr(finetune.training, "train_fold", lambda *_: pytest.fail("a finished fold was trained again"))
+    assert main([f"run_dir={run_dir}", *tiny_finetune]) == 0
+    assert [path.stat().st_mtime_ns for path in models] == before
+    assert len(models) == 3
+    assert_same_end(run_dir, finetuned)
+
+
+def test_killed_between_folds_it_goes_on_with_the_next(
+    tmp_path: Path, finetuned: Path, tiny_finetune: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [f"run_dir={tmp_path / 'run'}", *tiny_finetune]
+    train_fold, started = finetune.training.train_fold, []
+
+    def killed_before_fold_1(*arguments: Any) -> None:
+        started.append(arguments[4])
+        if len(started) == 2:
+            raise Killed
+        train_fold(*arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(finetune.training, "train_fold", killed_before_fold_1)
+        main(words)
+    assert not (tmp_path / "run" / "oof.csv").exists()
+    monkeypatch.setattr(finetune.training, "train_fold", lambda *a: (started.append(a[4]), train_fold(*a)))
+    assert main(words) == 0
+    assert started == [0, 1, 1, 2]
+    assert_same_end(tmp_path / "run", finetuned)
+
+
+@pytest.mark.parametrize("dies_in", ["training", "saving the model", "writing the scores"])
+def test_killed_within_a_fold_it_ends_with_the_same_bits(
+    dies_in: str, tmp_path: Path, finetuned: Path, tiny_finetune: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [f"run_dir={tmp_path / 'run'}", *tiny_finetune, "loop.save_every=2"]
+    module, name, call = {
+        "training": (finetune.classifier, "classification_loss", 8),  # fold 1, step 3, saved after step 2
+        "saving the model": (finetune.training, "save_backbone", 2),
+        "writing the scores": (finetune.training, "write_predictions", 2),
+    }[dies_in]
+    monkeypatch.setattr(module, name, killed_at(call, getattr(module, name)))
+    with pytest.raises(Killed):
+        main(words)
+    folder = tmp_path / "run" / "fold-1"
+    assert not (folder / "valid.csv").exists()
+    saved = [path.name for path in (folder / "checkpoints").glob("step-*")]
+    assert ("step-000000002" in saved) == (dies_in == "training" or len(saved) == 2)
+    monkeypatch.undo()
+    assert main(words) == 0
+    assert_same_end(tmp_path / "run", finetuned)
+    assert sorted(path.name for path in (tmp_path / "run" / "fold-1").iterdir()) == ["metrics.jsonl", "model", "valid.csv"]
+
+
+def killed_at(call: int, function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function`, which ends in Killed the `call`-th time."""
+    calls = 0
+
+    def wrapped(*arguments: Any, **keywords: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            raise Killed
+        return function(*arguments, **keywords)
+
+    return wrapped
+
+
+@pytest.mark.slow
+def test_sigkill_and_the_same_command_again(tmp_path: Path, finetuned: Path, tiny_finetune: list[str]) -> None:
+    run_dir = tmp_path / "run"
+    words = [f"run_dir={run_dir}", *tiny_finetune, "loop.save_every=1"]
+    process = subprocess.Popen(
+        [sys.executable, finetune.train.__file__, *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+    )
+    deadline = time.monotonic() + 240
+    while not list(run_dir.glob("fold-0/checkpoints/step-*")) and process.poll() is None:
+        assert time.monotonic() < deadline, "no checkpoint in four minutes"
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "it ended before it could be killed"
+    assert not (run_dir / "oof.csv").exists()
+    assert main(words) == 0
+    assert_same_end(run_dir, finetuned)
+
+
+def test_a_pretrained_backbone_is_where_training_starts(
+    tmp_path: Path, tiny_finetune: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(11)
+    pretrained = build_backbone(BackboneConfig(model="test_resnet"), 32)
+    save_backbone(pretrained, tmp_path / "backbone", 32)
+    at_start: list[dict[str, Tensor]] = []
+
+    def note(classifier: Any, *_: Any, **__: Any) -> None:
+        at_start.append({name: value.clone() for name, value in classifier.exported().state_dict().items()})
+        raise Killed
+
+    monkeypatch.setattr(finetune.training, "fit", note)
+    with pytest.raises(Killed):
+        main([f"run_dir={tmp_path / 'run'}", *tiny_finetune, f"backbone.weights={tmp_path / 'backbone'}"])
+    expected = load_file(tmp_path / "backbone" / "model.safetensors")
+    assert at_start[0].keys() - expected.keys() == {"fc.weight", "fc.bias"}
+    assert [name for name in expected if not torch.equal(expected[name], at_start[0][name])] == []
+
+
+def test_a_backbone_of_another_network_is_refused(
+    tmp_path: Path, tiny_finetune: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_backbone(build_backbone(BackboneConfig(model="test_vit"), 32), tmp_path / "backbone", 32)
+    words = [f"run_dir={tmp_path / 'run'}", *tiny_finetune, f"backbone.weights={tmp_path / 'backbone'}"]
+    assert f"{tmp_path / 'backbone'} is not of a test_resnet" in one_line_of_error(words, capsys)
+
+
+@pytest.mark.parametrize(("folds", "message"), [("[7]", "has no fold 7; it has [0, 1, 2]"), ("[]", "name each fold")])
+def test_folds_that_are_not_there_are_refused_and_leave_no_run(
+    folds: str, message: str, tmp_path: Path, tiny_finetune: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [f"run_dir={tmp_path / 'run'}", *tiny_finetune, f"folds={folds}"]
+    assert message in one_line_of_error(words, capsys)
+    assert not (tmp_path / "run").exists(), "the corrected command may use the same folder"
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("data.group=patient", "table.csv has no column patient; did you mean patient_id?"),
+        ("data.target=clinic", "table.csv: clinic must be 0 or 1, got A in row 2"),
+        ("data.images=/nowhere/train.hdf5", "no such file: /nowhere/train.hdf5"),
+        ("data.table=/nowhere/train.csv", "there is no file /nowhere/train.csv"),
+        ("loop.epoch=3", "loop.epoch"),
+        ("loop.batch_size=400", "an epoch of 15 images does not fill one batch; lower loop.batch_size=400"),
+        ("backbone.model=test_resnest", "timm has no test_resnest"),
+    ],
+)
+def test_wrong_input_is_one_line(
+    word: str, message: str, tmp_path: Path, tiny_finetune: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert message in one_line_of_error([f"run_dir={tmp_path / 'run'}", *tiny_finetune, word], capsys)
+
+
+def test_one_fold_alone(tmp_path: Path, finetuned: Path, tiny_finetune: list[str]) -> None:
+    assert main([f"run_dir={tmp_path / 'run'}", *tiny_finetune, "folds=[2]"]) == 0
+    ours, theirs = weights(tmp_path / "run", 2), weights(finetuned, 2)
+    assert [name for name in theirs if not torch.equal(ours[name], theirs[name])] == []
+    assert {*pd.read_csv(tmp_path / "run" / "oof.csv")["fold"]} == {2}
+    assert json.loads((tmp_path / "run" / "models.json").read_text())["models"] == ["fold-2/model"]
