@@ -44,7 +44,7 @@ class BalancedOrder:
         return np.random.default_rng([self.seed, 0, epoch]).permutation(rows)
 
     def distinct_negatives(self, steps: int, batch_size: int) -> int:
-        """How many different negatives the first `steps` batches show; the rest of an epoch that fills no batch is not shown."""
+        """How many different negatives the first `steps` batches show. What of an epoch fills no batch is not shown."""
         per_epoch = steps_per_epoch(self, batch_size)
         shown = np.zeros(len(self.positive), bool)
         for first in range(0, steps, per_epoch):

@@ -92,6 +92,8 @@ def run_rounds(config: PseudolabelConfig) -> Path:
     if accelerator.is_main_process:
         open_run(config.run_dir, config)
         write_provenance(config.run_dir, config.seed, accelerator.num_processes, labelled_hashes(labelled))
+    for note in labelled.notes:
+        accelerator.print(note)
     accelerator.print(f"{len(labelled.ids)} labelled images, {len(unlabelled.ids)} unlabelled")
     stage = _Stage(config, labelled, unlabelled, images, accelerator)
     kept = stage.round_0()
@@ -115,7 +117,13 @@ def run_rounds(config: PseudolabelConfig) -> Path:
 
 
 def read_unlabelled(config: UnlabelledConfig, labelled: Labelled, images: ImagePool) -> Unlabelled:
-    """The pool's images, less those that are labelled. InputError when none remain or ids have no image."""
+    """The pool's images, less those that are labelled.
+
+    Raises:
+        InputError: none remain, ids have no image, or the truth is not there or of one class.
+    """
+    if config.truth and config.table is None:
+        raise InputError(f"pool.truth={config.truth} is a column of pool.table, which is not set; name the table")
     start, store_ids = images.slice_of(UNLABELLED)
     truth: NDArray[np.float64] | None = None
     groups: NDArray[np.str_] | None = None
@@ -136,6 +144,8 @@ def read_unlabelled(config: UnlabelledConfig, labelled: Labelled, images: ImageP
     use = ~np.isin(ids, np.array(labelled.ids))
     if not use.any():
         raise InputError(f"pool.images={config.images}: every image is labelled; give images without labels")
+    if truth is not None and np.ptp(truth[use]) == 0:
+        raise InputError(f"{config.table}: {config.truth} is the same for the whole pool; drop pool.truth")
     return Unlabelled(
         ids[use],
         (match.rows[use] + start).astype(np.int64),

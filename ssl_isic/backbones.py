@@ -87,6 +87,13 @@ def feature_size(model: nn.Module) -> int:
     return int(model.num_features if not hasattr(model, "head_hidden_size") else model.head_hidden_size)  # type: ignore[arg-type]
 
 
+def check_input_size(model: nn.Module, size: int, key: str) -> None:
+    """InputError, naming `key`, when images of `size` px do not divide into the model's patches."""
+    patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
+    if patch and any(size % side for side in patch):
+        raise InputError(f"{key}={size} does not divide into patches of {patch[0]} px; use a multiple of {patch[0]}")
+
+
 def save_backbone(model: nn.Module, folder: Path, image_size: int) -> None:
     """Write `model` to `folder` in timm's form, whole or not at all. `image_size` is the side of its input, px."""
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -117,6 +124,10 @@ def _create(
         model: nn.Module = timm.create_model(config.model, img_size=image_size, dynamic_img_size=True, **options)
     except TypeError:
         model = timm.create_model(config.model, **options)
+    except AssertionError as error:
+        raise InputError(
+            f"{config.model} does not take images of {image_size} px: {error}; choose another size"
+        ) from None
     return model
 
 

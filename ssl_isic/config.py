@@ -136,11 +136,23 @@ def _explain(config_type: type[Config], error: ErrorDetails) -> str:
         hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
         return f"unknown key {key}; {hint}"
     if error["type"] == "missing":
-        return f"{key} is required; set {key}=..."
+        return f"{key} is required; set {_required_below(config_type, key)}=..."
     message = error["msg"].removeprefix("Value error, ")
     got = error["input"]
     shown = "" if isinstance(got, dict) else f" (got {got!r})"
     return f"{key + ': ' if key else ''}{message[0].lower() + message[1:]}{shown}"
+
+
+def _required_below(config_type: type[Config], key: str) -> str:
+    """The first required key at or below `key`: for a required group of keys, one that has to be set."""
+    annotation: Any = config_type
+    for part in key.split("."):
+        annotation = next(m.model_fields[part].annotation for m in _models(annotation) if part in m.model_fields)
+    for model in _models(annotation)[:1]:
+        for name, field in model.model_fields.items():
+            if field.is_required():
+                return _required_below(config_type, f"{key}.{name}")
+    return f"{key}.NAME" if get_origin(annotation) is dict else key
 
 
 def _locate(config_type: type[Config], loc: tuple[int | str, ...]) -> tuple[str, list[str]]:

@@ -7,7 +7,7 @@ import numpy as np
 from accelerate.utils import set_seed
 from pydantic import Field
 
-from ssl_isic.backbones import BackboneConfig, save_backbone
+from ssl_isic.backbones import BackboneConfig, check_input_size, save_backbone
 from ssl_isic.config import Config
 from ssl_isic.data.images import ImagePool
 from ssl_isic.data.loading import ShuffledOrder, TrainingImages, steps_per_epoch
@@ -59,6 +59,9 @@ def pretrain(config: PretrainConfig) -> Path:
     order = ShuffledOrder(len(pool), config.seed)
     steps = steps_per_epoch(order, config.loop.batch_size)
     task = build_method(config.method, config.backbone, config.views.size, steps, total_steps(config.loop, order))
+    for network in task.networks():
+        check_input_size(network, config.views.size, "views.size")
+        check_input_size(network, config.views.local_size, "views.local_size")
     dataset = TrainingImages(pool, np.arange(len(pool)), build_views(config.method, config.views), config.seed)
     fit(
         task,

@@ -24,14 +24,14 @@ MAY_CHANGE = (
 
 
 def open_run(folder: Path, config: Config) -> None:
-    """Make `folder` a run of `config`, or check that it already is one.
+    """Make `folder` a run of `config`, or check that it already is one. A run that saved no weights may be replaced.
 
     Raises:
         InputError: the folder holds a run with other settings.
     """
     folder.mkdir(parents=True, exist_ok=True)
     resolved = folder / "config.yaml"
-    if resolved.exists():
+    if resolved.exists() and any(folder.rglob("model.safetensors")):
         there, here = _flat(load_yaml(resolved)), _flat(config.model_dump(mode="json"))
         for key in sorted(there.keys() | here.keys()):
             if there.get(key) != here.get(key) and key != "run_dir" and not key.endswith(MAY_CHANGE):

@@ -127,10 +127,10 @@ class RunLog:
         step = self.progress.step
         if self._file is not None:
             self._file.append({"step": step, "epoch": step / self.per_epoch, **values})
-        part = self.run_dir.relative_to(self.accelerator.project_dir).as_posix()  # fold-0, or . for the whole run
-        self.accelerator.log(
-            {name if part == "." else f"{part}/{name}": value for name, value in values.items()}, step=step
-        )
+        if self.accelerator.trackers:
+            part = self.run_dir.relative_to(self.accelerator.project_dir).as_posix()  # fold-0; . is the whole run
+            named = values if part == "." else {f"{part}/{name}": value for name, value in values.items()}
+            self.accelerator.log(named, step=step)
 
 
 def _reduce_min(value: Tensor, accelerator: Accelerator) -> int:

@@ -70,7 +70,7 @@ class JpegStore(ABC):
 
 
 class Hdf5Store(JpegStore):
-    """An HDF5 file with one scalar dataset of image bytes per id: fixed-length strings (Kaggle's) or opaque bytes."""
+    """An HDF5 file with the bytes of one image per id: a fixed-length string (Kaggle's), an opaque scalar, or uint8 (N,)."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -79,17 +79,15 @@ class Hdf5Store(JpegStore):
         try:
             with h5py.File(path, "r") as file:
                 names = list(file)
-                scalar = not names or (isinstance(file[names[0]], h5py.Dataset) and file[names[0]].shape == ())
+                fits = not names or _holds_one_image(file[names[0]])
         except FileNotFoundError:
             raise InputError(f"no such file: {path}; check the path of the images") from None
         except OSError as error:
             raise InputError(f"{path} is not a readable HDF5 file ({error}); is the download complete?") from None
         if not names:
             raise InputError(f"{path} holds no images: expected one dataset for each isic_id")
-        if not scalar:
-            raise InputError(
-                f"{path}: dataset {names[0]} is not a scalar of image bytes; expected one such dataset for each isic_id"
-            )
+        if not fits:
+            raise InputError(f"{path}: {names[0]} does not hold the bytes of one image; expected that for each isic_id")
         self.ids = np.sort(np.array([name.encode() for name in names]))
 
     def read(self, position: int) -> bytes:
@@ -105,6 +103,12 @@ class Hdf5Store(JpegStore):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_file": None, "_pid": -1}
+
+
+def _holds_one_image(item: h5py.Dataset | h5py.Group) -> bool:
+    if not isinstance(item, h5py.Dataset):
+        return False
+    return item.shape == () or (item.ndim == 1 and item.dtype == np.uint8)
 
 
 class FolderStore(JpegStore):

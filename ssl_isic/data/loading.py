@@ -6,7 +6,9 @@ step and go on exactly, and so that N processes see together what one process wo
 Shapes: B images in a micro-batch of one rank, views are uint8 (B, height, width, 3).
 """
 
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
@@ -243,6 +245,15 @@ def _worker_options(workers: int, start_method: StartMethod) -> dict[str, Any]:
 
 
 def _start_worker(_: int) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):  # Ctrl-C, torchrun and SLURM signal the whole process group
-        signal.signal(number, signal.SIG_IGN)  # the loop decides when workers end, and does it by their queues
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the loop decides when workers end
+    if hasattr(signal, "sigwaitinfo"):  # macOS has none
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_at_parents_word, daemon=True).start()
     use_one_thread()
+
+
+def _end_at_parents_word() -> None:
+    """End this worker at the training process's SIGTERM, but not at torchrun's or SLURM's, who signal the whole group."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)

@@ -7,6 +7,7 @@ Batch norm of the teacher runs in training mode on the teacher's own batches, as
 statistics are the teacher's own.
 """
 
+import warnings
 from itertools import groupby
 from typing import Literal
 
@@ -79,9 +80,7 @@ class DINO(Task):
         self.normalize = normalization_of(self.student)
         # momentum 1: the criterion leaves its center alone, which moves in after_step, once per optimizer step
         self.criterion = DINOLoss(config.prototypes, student_temp=config.student_temperature, center_momentum=1.0)
-        self.teacher_sum: Tensor
-        self.register_buffer("teacher_sum", torch.zeros(1, 1, config.prototypes), persistent=False)
-        self.micro_batches = 0
+        self.teacher_means: list[Tensor] = []  # of the micro-batches since the last optimizer step, each (1, 1, K)
 
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
         views = batch["views"]
@@ -94,8 +93,7 @@ class DINO(Task):
             loss = self.criterion(list(teacher_BK), student_BK, teacher_temp=temperature)
             entropy = self._teacher_entropy(torch.cat(teacher_BK), temperature)
         if self.training:
-            self.teacher_sum += torch.stack(teacher_BK).mean(dim=(0, 1), keepdim=True)
-            self.micro_batches += 1
+            self.teacher_means.append(torch.stack(teacher_BK).mean(dim=(0, 1), keepdim=True))
         return {"loss": loss, "teacher_entropy": entropy, "feature_std": feature_std(features_BD)}
 
     def teacher_temperature(self, step: int) -> float:
@@ -129,10 +127,9 @@ class DINO(Task):
         for teacher, student in ((self.teacher, self.student), (self.teacher_head, self.student_head)):
             for slow, fast in zip(teacher.parameters(), student.parameters(), strict=True):
                 slow.lerp_(fast.to(slow.dtype), 1 - momentum)
-        batch_center = center_mean(self.teacher_sum / self.micro_batches, dim=(0, 1))
+        batch_center = center_mean(torch.cat(self.teacher_means), dim=(0, 1))
         self.criterion.center.copy_(center_momentum(self.criterion.center, batch_center, self.config.center_momentum))
-        self.teacher_sum.zero_()
-        self.micro_batches = 0
+        self.teacher_means.clear()
 
     def _student_outputs(self, views: list[Tensor]) -> list[Tensor]:
         """The student's outputs, one (B, K) a view, with one forward pass for each resolution."""
@@ -151,6 +148,8 @@ class DINO(Task):
 
 
 def _head(config: DINOConfig, width: int) -> DINOProjectionHead:
-    return DINOProjectionHead(
-        width, config.hidden_size, config.bottleneck_size, config.prototypes, batch_norm=config.head_batch_norm
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # lightly uses the older form of weight_norm
+        return DINOProjectionHead(
+            width, config.hidden_size, config.bottleneck_size, config.prototypes, batch_norm=config.head_batch_norm
+        )

@@ -45,7 +45,9 @@ def test_each_row_finds_its_image_in_its_own_source(labelled_files: Any) -> None
     assert labelled.target.tolist() == labelled_files.target.tolist()
     assert labelled.fold.tolist() == labelled_files.fold.tolist()
     assert labelled.prevalence == 8 / 36
-    assert labelled.notes == [f"12 images of {labelled_files.images} are not in {labelled_files.table}: they are not used"]
+    assert labelled.notes == [
+        f"12 images of {labelled_files.images} are not in {labelled_files.table}: they are not used"
+    ]
 
 
 def test_a_row_in_a_hundred_may_lack_its_image_and_is_never_trained_on(tmp_path: Path, lesions: Path) -> None:

@@ -12,18 +12,18 @@ from finetune.losses import BCEConfig, FocalConfig, classification_loss, focal_l
 
 
 @pytest.fixture
-def logits_B() -> Tensor:
+def logits() -> Tensor:
     return torch.linspace(-6, 6, 25, dtype=torch.float64)
 
 
 @pytest.fixture
-def hard_B() -> Tensor:
+def hard() -> Tensor:
     return (torch.arange(25) % 3 == 0).double()
 
 
-def test_focal_is_the_papers_formula(logits_B: Tensor, hard_B: Tensor) -> None:
+def test_focal_is_the_papers_formula(logits: Tensor, hard: Tensor) -> None:
     alpha, gamma = 0.25, 2.0
-    for logit, target, loss in zip(logits_B, hard_B, focal_loss(logits_B, hard_B, alpha, gamma), strict=True):
+    for logit, target, loss in zip(logits, hard, focal_loss(logits, hard, alpha, gamma), strict=True):
         p = 1 / (1 + math.exp(-logit))
         p_t = p if target == 1 else 1 - p
         alpha_t = alpha if target == 1 else 1 - alpha
@@ -31,34 +31,32 @@ def test_focal_is_the_papers_formula(logits_B: Tensor, hard_B: Tensor) -> None:
 
 
 @pytest.mark.parametrize(("alpha", "gamma"), [(0.25, 2.0), (0.9, 1.0), (0.5, 0.0), (0.75, 0.5)])
-def test_focal_equals_torchvisions_for_hard_targets(
-    logits_B: Tensor, hard_B: Tensor, alpha: float, gamma: float
-) -> None:
-    theirs = sigmoid_focal_loss(logits_B, hard_B, alpha=alpha, gamma=gamma)
-    assert torch.allclose(focal_loss(logits_B, hard_B, alpha, gamma), theirs, rtol=1e-10, atol=0)
+def test_focal_equals_torchvisions_for_hard_targets(logits: Tensor, hard: Tensor, alpha: float, gamma: float) -> None:
+    theirs = sigmoid_focal_loss(logits, hard, alpha=alpha, gamma=gamma)
+    assert torch.allclose(focal_loss(logits, hard, alpha, gamma), theirs, rtol=1e-10, atol=0)
 
 
-def test_focal_without_focus_is_half_of_cross_entropy(logits_B: Tensor) -> None:
+def test_focal_without_focus_is_half_of_cross_entropy(logits: Tensor) -> None:
     soft = torch.linspace(0, 1, 25, dtype=torch.float64)
-    bce = binary_cross_entropy_with_logits(logits_B, soft, reduction="none")
-    assert torch.allclose(focal_loss(logits_B, soft, alpha=0.5, gamma=0.0), bce / 2, rtol=1e-12, atol=0)
+    bce = binary_cross_entropy_with_logits(logits, soft, reduction="none")
+    assert torch.allclose(focal_loss(logits, soft, alpha=0.5, gamma=0.0), bce / 2, rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("positive_weight", [0.3, 1.0, 20.0])
-def test_weighted_bce_equals_torchs(logits_B: Tensor, hard_B: Tensor, positive_weight: float) -> None:
-    for target in (hard_B, torch.linspace(0, 1, 25, dtype=torch.float64)):
+def test_weighted_bce_equals_torchs(logits: Tensor, hard: Tensor, positive_weight: float) -> None:
+    for target in (hard, torch.linspace(0, 1, 25, dtype=torch.float64)):
         theirs = binary_cross_entropy_with_logits(
-            logits_B, target, pos_weight=torch.tensor(positive_weight, dtype=torch.float64), reduction="none"
+            logits, target, pos_weight=torch.tensor(positive_weight, dtype=torch.float64), reduction="none"
         )
-        assert torch.allclose(weighted_bce(logits_B, target, positive_weight), theirs, rtol=1e-12, atol=1e-15)
+        assert torch.allclose(weighted_bce(logits, target, positive_weight), theirs, rtol=1e-12, atol=1e-15)
 
 
 @pytest.mark.parametrize("config", [FocalConfig(alpha=0.3, gamma=1.5), BCEConfig(positive_weight=4.0)])
-def test_a_soft_target_mixes_the_two_hard_ones(logits_B: Tensor, config: FocalConfig | BCEConfig) -> None:
+def test_a_soft_target_mixes_the_two_hard_ones(logits: Tensor, config: FocalConfig | BCEConfig) -> None:
     def losses(target: float, logit: Tensor) -> Tensor:
         return classification_loss(config, logit[None], torch.tensor([target]), torch.ones(1))
 
-    for logit in logits_B:
+    for logit in logits:
         mixed = 0.7 * losses(0.0, logit) + 0.3 * losses(1.0, logit)
         assert losses(0.3, logit).item() == pytest.approx(mixed.item(), rel=1e-6)
 

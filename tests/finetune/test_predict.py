@@ -77,7 +77,9 @@ def test_sigmoid_keeps_the_digits_of_tiny_probabilities() -> None:
 
 def test_float64_survives_the_file_to_the_last_bit(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    p = np.concatenate([10 ** rng.uniform(-300, 0, 500), 0.5 + np.arange(200) * 2.0**-53, [0.0, 1.0, 5e-324, 0.1 + 0.2]])
+    p = np.concatenate(
+        [10 ** rng.uniform(-300, 0, 500), 0.5 + np.arange(200) * 2.0**-53, [0.0, 1.0, 5e-324, 0.1 + 0.2]]
+    )
     ids = [f"{number:07d}" for number in range(p.size)]
     path = tmp_path / "scores.csv"
     write_predictions(path, ids, p_malignant=p, readable=p > 0.5)

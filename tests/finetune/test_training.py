@@ -17,6 +17,7 @@ import pytest
 import timm
 import torch
 from accelerate import Accelerator
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -66,23 +67,38 @@ def test_every_labelled_lesion_is_scored_once_by_the_model_that_never_saw_it(
     by_id = oof.set_index("isic_id").loc[labelled_files.ids]
     assert by_id["fold"].tolist() == labelled_files.fold.tolist()
     assert by_id["target"].tolist() == labelled_files.target.tolist()
-    pool = ImagePool({"labelled": labelled_files.images})
-    stored = [name.decode() for name in pool.slice_of("labelled")[1]]
     for fold in FOLDS:
         rows = oof[oof["fold"] == fold]
-        indices = np.array([stored.index(identifier) for identifier in rows["isic_id"]], dtype=np.int64)
-        p, _ = predict_folder(
-            finetuned / f"fold-{fold}" / "model",
-            pool,
-            indices,
-            prior=0.5,
-            image_size=32,
-            batch_size=6,
-            loader=LoaderConfig(workers=0),
-            accelerator=Accelerator(cpu=True),
-            title="",
-        )
-        assert np.allclose(p, rows["p_malignant"], rtol=1e-6, atol=0)
+        scores = saved_model_scores(finetuned, fold, rows, labelled_files.images)
+        assert np.allclose(scores, rows["p_malignant"], rtol=1e-6, atol=0)
+
+
+def saved_model_scores(run_dir: Path, fold: int, rows: pd.DataFrame, images: Path) -> NDArray[np.float64]:
+    """Probabilities (N,) of the lesions of `rows` by the saved model of a fold."""
+    pool = ImagePool({"labelled": images})
+    stored = [name.decode() for name in pool.slice_of("labelled")[1]]
+    p, _ = predict_folder(
+        run_dir / f"fold-{fold}" / "model",
+        pool,
+        np.array([stored.index(identifier) for identifier in rows["isic_id"]], dtype=np.int64),
+        prior=0.5,
+        image_size=32,
+        batch_size=6,
+        loader=LoaderConfig(workers=0),
+        accelerator=Accelerator(cpu=True),
+        title="",
+    )
+    return p
+
+
+def test_a_saved_vit_scores_as_it_did_in_training(
+    tmp_path: Path, tiny_finetune: list[str], labelled_files: Any
+) -> None:
+    """Its position embeddings are laid out for 32 px, where timm's configuration of the network says 160."""
+    words = [f"run_dir={tmp_path}", *tiny_finetune, "backbone.model=test_vit", "folds=[2]", "loop.epochs=1"]
+    assert main(words) == 0
+    oof = pd.read_csv(tmp_path / "oof.csv")
+    assert np.allclose(saved_model_scores(tmp_path, 2, oof, labelled_files.images), oof["p_malignant"], rtol=1e-6)
 
 
 def test_no_fold_trains_on_itself(
@@ -157,8 +173,8 @@ def test_killed_between_folds_it_goes_on_with_the_next(
             raise Killed
         train_fold(*arguments)
 
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(finetune.training, "train_fold", killed_before_fold_1)
+    monkeypatch.setattr(finetune.training, "train_fold", killed_before_fold_1)
+    with pytest.raises(Killed):
         main(words)
     assert not (tmp_path / "run" / "oof.csv").exists()
     monkeypatch.setattr(finetune.training, "train_fold", lambda *a: (started.append(a[4]), train_fold(*a)))
@@ -173,7 +189,7 @@ def test_killed_within_a_fold_it_ends_with_the_same_bits(
 ) -> None:
     words = [f"run_dir={tmp_path / 'run'}", *tiny_finetune, "loop.save_every=2"]
     module, name, call = {
-        "training": (finetune.classifier, "classification_loss", 8),  # fold 1, step 3, saved after step 2
+        "training": (finetune.classifier, "classification_loss", 8),  # the 4th of fold 1, in its second epoch
         "saving the model": (finetune.training, "save_backbone", 2),
         "writing the scores": (finetune.training, "write_predictions", 2),
     }[dies_in]
@@ -183,11 +199,15 @@ def test_killed_within_a_fold_it_ends_with_the_same_bits(
     folder = tmp_path / "run" / "fold-1"
     assert not (folder / "valid.csv").exists()
     saved = [path.name for path in (folder / "checkpoints").glob("step-*")]
-    assert ("step-000000002" in saved) == (dies_in == "training" or len(saved) == 2)
+    assert sorted(saved) == (["step-000000002"] if dies_in == "training" else ["step-000000004", "step-000000006"])
     monkeypatch.undo()
     assert main(words) == 0
     assert_same_end(tmp_path / "run", finetuned)
-    assert sorted(path.name for path in (tmp_path / "run" / "fold-1").iterdir()) == ["metrics.jsonl", "model", "valid.csv"]
+    assert sorted(path.name for path in (tmp_path / "run" / "fold-1").iterdir()) == [
+        "metrics.jsonl",
+        "model",
+        "valid.csv",
+    ]
 
 
 def killed_at(call: int, function: Callable[..., Any]) -> Callable[..., Any]:

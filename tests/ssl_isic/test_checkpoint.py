@@ -12,7 +12,6 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-
 from ssl_isic.checkpoint import Progress, full_disk_named, list_checkpoints, load_checkpoint, save_checkpoint
 from ssl_isic.errors import InputError, command
 
@@ -90,7 +89,7 @@ def test_a_checkpoint_that_does_not_fit_is_one_line(damage: str, tmp_path: Path)
         (path / "progress.json").unlink()
     if damage == "cut":
         (path / "model.safetensors").write_bytes((path / "model.safetensors").read_bytes()[:40])
-    with pytest.raises(InputError, match="cannot resume from .*step-000000001") as caught:
+    with pytest.raises(InputError, match=r"cannot resume from .*step-000000001") as caught:
         load_checkpoint(trained()[0], path)
     assert "\n" not in str(caught.value)
 

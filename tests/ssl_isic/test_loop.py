@@ -236,6 +236,23 @@ def test_sigterm_to_the_whole_group_saves_and_says_how_to_go_on(tmp_path: Path, 
 
 
 @pytest.mark.slow
+def test_a_crash_of_ours_ends_the_process_and_its_workers(tmp_path: Path, lesions: Path) -> None:
+    """A traceback holds on to the loader until the interpreter ends, and its workers must end at its word."""
+    config = config_of(tmp_path / "run", lesions, SIMCLR)
+    file = tmp_path / "run.yaml"
+    file.write_text(json.dumps(config.model_dump(mode="json")))
+    script = (
+        "import sys; from ssl_isic import pretrain; from ssl_isic.methods.simclr import SimCLR\n"
+        "SimCLR.after_step = lambda self, step: 1 / 0\n"
+        "pretrain.main(['--config', sys.argv[1]])"
+    )
+    words = [sys.executable, "-c", script, str(file)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "ZeroDivisionError" in done.stderr
+
+
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_bits(tmp_path: Path, lesions: Path) -> None:
     """`python ssl_isic/pretrain.py` is killed with SIGKILL at a random step, and run again."""
     step = random.SystemRandom().randint(1, 20)

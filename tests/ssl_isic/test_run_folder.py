@@ -16,6 +16,11 @@ def config_of(run_dir: Path, **changes: object) -> PretrainConfig:
     return validate(PretrainConfig, tree, source="test")
 
 
+def save_weights(run_dir: Path) -> None:
+    (run_dir / "checkpoints" / "step-000000001").mkdir(parents=True)
+    (run_dir / "checkpoints" / "step-000000001" / "model.safetensors").touch()
+
+
 @pytest.mark.parametrize(
     ("changes", "key"),
     [
@@ -28,6 +33,7 @@ def config_of(run_dir: Path, **changes: object) -> PretrainConfig:
 )
 def test_another_setting_in_the_same_folder_is_refused(changes: dict[str, object], key: str, tmp_path: Path) -> None:
     open_run(tmp_path, config_of(tmp_path))
+    save_weights(tmp_path)
     before = (tmp_path / "config.yaml").read_text()
     with pytest.raises(InputError, match=r"set another run_dir") as caught:
         open_run(tmp_path, config_of(tmp_path, **changes))
@@ -35,8 +41,15 @@ def test_another_setting_in_the_same_folder_is_refused(changes: dict[str, object
     assert (tmp_path / "config.yaml").read_text() == before
 
 
+def test_a_run_that_saved_no_weights_may_be_replaced(tmp_path: Path) -> None:
+    open_run(tmp_path, config_of(tmp_path))
+    open_run(tmp_path, config_of(tmp_path, seed=7))
+    assert "seed: 7" in (tmp_path / "config.yaml").read_text()
+
+
 def test_what_does_not_change_the_weights_may_change(tmp_path: Path) -> None:
     open_run(tmp_path, config_of(tmp_path))
+    save_weights(tmp_path)
     data = {"sources": {"train": "a.hdf5"}, "workers": 7, "start_method": "spawn"}
     loop = {"log_every": 3, "save_every": 9, "keep_checkpoints": 1, "trackers": ["tensorboard"]}
     open_run(tmp_path, config_of(tmp_path, data=data, loop=loop))
@@ -45,6 +58,7 @@ def test_what_does_not_change_the_weights_may_change(tmp_path: Path) -> None:
 
 def test_a_run_that_was_moved_goes_on(tmp_path: Path) -> None:
     open_run(tmp_path / "old", config_of(tmp_path / "old"))
+    save_weights(tmp_path / "old")
     (tmp_path / "old").rename(tmp_path / "new")
     open_run(tmp_path / "new", config_of(tmp_path / "new"))
 

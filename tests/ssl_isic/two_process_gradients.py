@@ -14,10 +14,12 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
+from finetune.classifier import Classifier, HeadConfig
+from finetune.losses import FocalConfig
 from ssl_isic.backbones import BackboneConfig
 from ssl_isic.data.images import ImagePool
 from ssl_isic.data.loading import ShuffledOrder, TrainingImages
-from ssl_isic.data.views import ViewsConfig
+from ssl_isic.data.views import SeededViews, ViewsConfig, train_view
 from ssl_isic.loop import LoaderConfig, LoopConfig, fit, steps_per_epoch, total_steps
 from ssl_isic.methods import build_method, build_views
 from ssl_isic.methods.dino import DINOConfig
@@ -51,9 +53,21 @@ def dino(images: Path, accumulate: int = 1) -> Case:
     return pretraining_case(images, config, accumulate)
 
 
+def classifier(images: Path) -> Case:
+    loop = LoopConfig(epochs=2 / 6, batch_size=8, clip_norm=None, log_every=1)
+    pool = ImagePool({"train": images})
+    rng = np.random.default_rng(SEED)
+    columns = {"target": rng.random(len(pool)), "weight": rng.random(len(pool))}
+    dataset = TrainingImages(pool, np.arange(len(pool)), SeededViews([train_view(32)]), SEED, columns)
+    set_seed(SEED)
+    head = HeadConfig(dropout=0.0, backbone_lr_scale=1.0)
+    return Classifier(head, FocalConfig(alpha=0.5), BackboneConfig(model="test_vit"), 32, prior=0.25), dataset, loop
+
+
 CASES: dict[str, Callable[[Path], Case]] = {
     "simclr": simclr,
     "dino": dino,
+    "classifier": classifier,
     "dino accumulated": lambda images: dino(images, accumulate=2),
 }
 
