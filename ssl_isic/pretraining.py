@@ -19,6 +19,9 @@ from ssl_isic.optim import OptimConfig
 from ssl_isic.run_folder import open_run, write_provenance
 
 
+GLOBAL_VIEWS = 2
+
+
 class PoolConfig(LoaderConfig):
     """The unlabelled images."""
 
@@ -59,10 +62,12 @@ def pretrain(config: PretrainConfig) -> Path:
     order = ShuffledOrder(len(pool), config.seed)
     steps = steps_per_epoch(order, config.loop.batch_size)
     task = build_method(config.method, config.backbone, config.views.size, steps, total_steps(config.loop, order))
+    views = build_views(config.method, config.views)
     for network in task.networks():
         check_input_size(network, config.views.size, "views.size")
-        check_input_size(network, config.views.local_size, "views.local_size")
-    dataset = TrainingImages(pool, np.arange(len(pool)), build_views(config.method, config.views), config.seed)
+        if len(views) > GLOBAL_VIEWS:
+            check_input_size(network, config.views.local_size, "views.local_size")
+    dataset = TrainingImages(pool, np.arange(len(pool)), views, config.seed)
     fit(
         task,
         dataset,

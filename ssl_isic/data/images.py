@@ -108,7 +108,7 @@ class Hdf5Store(JpegStore):
 def _holds_one_image(item: h5py.Dataset | h5py.Group) -> bool:
     if not isinstance(item, h5py.Dataset):
         return False
-    return item.shape == () or (item.ndim == 1 and item.dtype == np.uint8)
+    return bool(item.shape == () or (item.ndim == 1 and item.dtype == np.uint8))
 
 
 class FolderStore(JpegStore):

@@ -199,7 +199,7 @@ def test_an_empty_store_is_named(tmp_path: Path, write_hdf5: WriteHdf5) -> None:
 def test_an_hdf5_of_something_else_is_named(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "arrays.hdf5", "w") as file:
         file["images"] = np.zeros((4, 8, 8, 3), np.uint8)
-    with pytest.raises(InputError, match=r"arrays\.hdf5: dataset images is not a scalar"):
+    with pytest.raises(InputError, match=r"arrays\.hdf5: images does not hold the bytes"):
         open_store(tmp_path / "arrays.hdf5")
     with h5py.File(tmp_path / "groups.hdf5", "w") as file:
         file.create_group("train")
@@ -218,3 +218,12 @@ def test_two_files_of_one_id_are_refused(tmp_path: Path, lesion_jpegs: dict[str,
 def test_a_pool_without_sources_is_refused() -> None:
     with pytest.raises(InputError, match=r"data\.sources"):
         ImagePool({})
+
+
+def test_a_dataset_of_uint8_gives_its_bytes(tmp_path: Path, lesion_jpegs: dict[str, bytes]) -> None:
+    path = tmp_path / "arrays.hdf5"
+    with h5py.File(path, "w") as file:
+        for name, data in lesion_jpegs.items():
+            file[name] = np.frombuffer(data, np.uint8)
+    store = open_store(path)
+    assert {str(name.decode()): store.read(k) for k, name in enumerate(store.ids)} == lesion_jpegs
