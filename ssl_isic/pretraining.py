@@ -18,7 +18,6 @@ from ssl_isic.methods.simclr import SimCLRConfig
 from ssl_isic.optim import OptimConfig
 from ssl_isic.run_folder import open_run, write_provenance
 
-
 GLOBAL_VIEWS = 2
 
 

@@ -203,7 +203,7 @@ def test_an_hdf5_of_something_else_is_named(tmp_path: Path) -> None:
         open_store(tmp_path / "arrays.hdf5")
     with h5py.File(tmp_path / "groups.hdf5", "w") as file:
         file.create_group("train")
-    with pytest.raises(InputError, match=r"groups\.hdf5: dataset train is not a scalar"):
+    with pytest.raises(InputError, match=r"groups\.hdf5: train does not hold the bytes"):
         open_store(tmp_path / "groups.hdf5")
 
 
