@@ -61,8 +61,9 @@ def submit(config: SubmitConfig) -> None:
     if not accelerator.is_main_process:
         return
     unread = [identifier for identifier, fine in zip(ids, readable, strict=True) if not fine]
+    named = config.out.with_name(f"{config.out.stem}_bad_images.csv")
+    named.unlink(missing_ok=True)
     if unread:
-        named = config.out.with_name("bad_images.csv")
         with atomic_write(named) as temporary:
             temporary.write_text("\n".join(["isic_id", *unread]) + "\n", encoding="utf-8")
         print(f"{len(unread)} images are missing or do not decode and got the prior {ensemble.prior:.4g}: see {named}")

@@ -54,7 +54,7 @@ def test_it_is_the_mean_of_the_models_in_the_samples_order(
     assert pd.read_csv(out)["isic_id"].tolist() == ids
     assert np.allclose(scores, by_plain_timm(finetuned, [lesion_jpegs[name] for name in ids]), rtol=1e-5, atol=0)
     assert len({*scores}) == 12
-    assert not (tmp_path / "bad_images.csv").exists()
+    assert not (tmp_path / "submission_bad_images.csv").exists()
 
 
 def test_an_image_that_cannot_be_read_gets_the_prior_and_is_named(
@@ -74,7 +74,7 @@ def test_an_image_that_cannot_be_read_gets_the_prior_and_is_named(
     assert scores[[1, 3]] == pytest.approx([PRIOR, PRIOR], rel=1e-15)
     expected = by_plain_timm(finetuned, [lesion_jpegs[ids[0]], lesion_jpegs[ids[2]]])
     assert np.allclose(scores[[0, 2]], expected, rtol=1e-5, atol=0)
-    assert (tmp_path / "made" / "bad_images.csv").read_text().split() == ["isic_id", ids[1], ids[3]]
+    assert (tmp_path / "made" / "submission_bad_images.csv").read_text().split() == ["isic_id", ids[1], ids[3]]
     assert "2 images are missing or do not decode and got the prior 0.2222" in capsys.readouterr().out
 
 
