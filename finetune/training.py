@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -121,30 +122,13 @@ def train_fold(
     folder = fold_folder(run_dir, fold)
     set_seed(config.seed + fold)
     order = order_of(config, rows)
-    held = np.flatnonzero(labelled.fold == fold)
     prior = float(rows.target[order.epoch(0)].mean())
     classifier = Classifier(config.head, config.loss, config.backbone, config.image_size, prior)
     columns = {"target": rows.target, "weight": rows.weight}
     views = SeededViews([train_view(config.image_size)])
     dataset = TrainingImages(pool, rows.indices, views, config.seed + fold, columns)
     steps = steps_per_epoch(order, config.loop.batch_size)
-
-    def probabilities() -> NDArray[np.float64]:
-        predicted = predict(
-            classifier,
-            pool,
-            labelled.indices[held],
-            image_size=config.image_size,
-            batch_size=config.loop.batch_size,
-            loader=config.data,
-            accelerator=accelerator,
-        )
-        return predicted.probabilities(labelled.prevalence)
-
-    def evaluate(task: Any) -> Iterable[tuple[str, float]]:
-        for name, value in classification_metrics(labelled.target[held], probabilities()).items():
-            yield f"valid/{name}", value
-
+    held = _HeldOut(config, labelled, pool, np.flatnonzero(labelled.fold == fold), accelerator)
     fit(
         classifier,
         dataset,
@@ -155,22 +139,54 @@ def train_fold(
         optim=config.optim,
         run_dir=folder,
         seed=config.seed + fold,
-        evaluate=evaluate,
+        evaluate=lambda task: held.metrics(classifier),
         evaluate_every=round(config.evaluate_every * steps),
         title=f"{run_dir.name} fold {fold}",
     )
-    classifier.eval()
-    p_malignant = probabilities()
+    p_malignant = held.probabilities(classifier.eval())
     if accelerator.is_main_process:
         save_backbone(classifier.exported(), folder / "model", config.image_size)
+        held.write(folder / "valid.csv", p_malignant)
+        shutil.rmtree(folder / "checkpoints")  # a finished fold is never resumed
+
+
+@dataclass(frozen=True)
+class _HeldOut:
+    """The fold that a classifier is scored on: `rows` (M,) of the labelled images."""
+
+    config: FinetuneConfig
+    labelled: Labelled
+    pool: ImagePool
+    rows: NDArray[np.intp]
+    accelerator: Accelerator
+
+    def probabilities(self, classifier: Classifier) -> NDArray[np.float64]:
+        """Probabilities (M,) of malignancy; every rank calls this and gets them all."""
+        predicted = predict(
+            classifier,
+            self.pool,
+            self.labelled.indices[self.rows],
+            image_size=self.config.image_size,
+            batch_size=self.config.loop.batch_size,
+            loader=self.config.data,
+            accelerator=self.accelerator,
+        )
+        return predicted.probabilities(self.labelled.prevalence)
+
+    def metrics(self, classifier: Classifier) -> Iterable[tuple[str, float]]:
+        """pAUC, AUC and average precision, each as (name, value)."""
+        scores = classification_metrics(self.labelled.target[self.rows], self.probabilities(classifier))
+        return [(f"valid/{name}", value) for name, value in scores.items()]
+
+    def write(self, path: Path, p_malignant: NDArray[np.float64]) -> None:
+        """Write `p_malignant` (M,) beside the ids, folds and targets."""
         write_predictions(
-            folder / "valid.csv",
-            [labelled.ids[row] for row in held],
-            fold=labelled.fold[held],
-            target=labelled.target[held],
+            path,
+            [self.labelled.ids[row] for row in self.rows],
+            fold=self.labelled.fold[self.rows],
+            target=self.labelled.target[self.rows],
             p_malignant=p_malignant,
         )
-        shutil.rmtree(folder / "checkpoints")  # a finished fold is never resumed
 
 
 def order_of(config: FinetuneConfig, rows: TrainingRows) -> Order:

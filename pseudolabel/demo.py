@@ -15,7 +15,8 @@ from finetune.labelled import LabelledConfig, read_labelled
 from finetune.submission import check_submission
 from finetune.submitting import SubmitConfig, submit
 from finetune.training import LABELLED, FinetuneConfig, SamplingConfig, finetune
-from pseudolabel.rounds import PseudolabelConfig, UnlabelledConfig, read_oof, run_rounds
+from pseudolabel.rounds import PseudolabelConfig, read_oof, run_rounds
+from pseudolabel.unlabelled import UnlabelledConfig
 from ssl_isic.backbones import BackboneConfig
 from ssl_isic.config import Config, read_config
 from ssl_isic.data.folds import main as make_folds

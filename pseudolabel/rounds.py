@@ -22,29 +22,13 @@ from finetune.predict import write_predictions
 from finetune.training import LABELLED, FinetuneConfig, fold_folder, held_out, labelled_hashes, train_folds
 from pseudolabel.ledger import ledger_rows, read_ledger, training_rows, write_ledger
 from pseudolabel.selection import SelectionConfig, select
-from ssl_isic.config import Config
+from pseudolabel.unlabelled import UNLABELLED, Unlabelled, UnlabelledConfig, read_unlabelled
 from ssl_isic.data.images import ImagePool
-from ssl_isic.data.tables import match_ids, read_groups, read_table, read_target
 from ssl_isic.errors import InputError
 from ssl_isic.files import atomic_write, write_json
 from ssl_isic.loop import build_accelerator
 from ssl_isic.metrics import Interval, bootstrap, paired_bootstrap, partial_auc, roc_auc
 from ssl_isic.run_folder import open_run, write_provenance
-
-UNLABELLED = "unlabelled"
-
-
-class UnlabelledConfig(Config):
-    """The unlabelled images."""
-
-    images: Path
-    """HDF5 file or folder of images."""
-    table: Path | None = None
-    """CSV whose isic_id name the images to use; null uses all. Labelled images are always left out."""
-    truth: str | None = None
-    """Column of the table with the true labels, where an experiment knows them: reported on, never learned from."""
-    group: str = "none"
-    """Column of the table whose values the bootstrap of the truth keeps together."""
 
 
 class PseudolabelConfig(FinetuneConfig):
@@ -60,16 +44,6 @@ class PseudolabelConfig(FinetuneConfig):
     """Stop when a round gains no more out-of-fold pAUC than this."""
     round_0: Path | None = None
     """A finished fine-tuning run on the same folds to start from; null trains it."""
-
-
-@dataclass(frozen=True)
-class Unlabelled:
-    """N images of the pool: ids (N,), their indices (N,), and truth (N,) and groups (N,) where they are known."""
-
-    ids: NDArray[np.str_]
-    indices: NDArray[np.int64]
-    truth: NDArray[np.float64] | None
-    groups: NDArray[np.str_] | None
 
 
 @dataclass(frozen=True)
@@ -114,44 +88,6 @@ def run_rounds(config: PseudolabelConfig) -> Path:
     accelerator.wait_for_everyone()
     accelerator.end_training()
     return config.run_dir
-
-
-def read_unlabelled(config: UnlabelledConfig, labelled: Labelled, images: ImagePool) -> Unlabelled:
-    """The pool's images, less those that are labelled.
-
-    Raises:
-        InputError: none remain, ids have no image, or the truth is not there or of one class.
-    """
-    if config.truth and config.table is None:
-        raise InputError(f"pool.truth={config.truth} is a column of pool.table, which is not set; name the table")
-    start, store_ids = images.slice_of(UNLABELLED)
-    truth: NDArray[np.float64] | None = None
-    groups: NDArray[np.str_] | None = None
-    if config.table is None:
-        ids = np.char.decode(store_ids)
-    else:
-        table = read_table(config.table)
-        ids = table["isic_id"].to_numpy(str)
-        if config.truth:
-            truth = read_target(table, config.truth, config.table)
-            groups = read_groups(table, config.group, config.table)
-    match = match_ids(ids.tolist(), store_ids)
-    if match.missing:
-        raise InputError(
-            f"{len(match.missing)} of {len(ids)} ids of {config.table} have no image in {config.images}, "
-            f"the first is {match.missing[0]}; do the two belong together?"
-        )
-    use = ~np.isin(ids, np.array(labelled.ids))
-    if not use.any():
-        raise InputError(f"pool.images={config.images}: every image is labelled; give images without labels")
-    if truth is not None and np.ptp(truth[use]) == 0:
-        raise InputError(f"{config.table}: {config.truth} is the same for the whole pool; drop pool.truth")
-    return Unlabelled(
-        ids[use],
-        (match.rows[use] + start).astype(np.int64),
-        None if truth is None else truth[use],
-        None if groups is None else groups[use],
-    )
 
 
 @dataclass(frozen=True)
@@ -201,7 +137,7 @@ class _Stage:
                 rows = self.pseudo_labels(teacher, fold, number)
                 if self.accelerator.is_main_process:
                     write_ledger(path, rows)
-                self.accelerator.wait_for_everyone()
+            self.accelerator.wait_for_everyone()  # a slower rank may find the file there
             extra[fold] = training_rows(read_ledger(path), index_of)
         if not any(rows.positive.any() for rows in extra.values()):
             return None
