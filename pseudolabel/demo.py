@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
+from finetune.classifier import HeadConfig
 from finetune.colour_baseline import colour_baseline
 from finetune.labelled import LabelledConfig, read_labelled
 from finetune.submission import check_submission
@@ -43,15 +44,15 @@ class DemoConfig(Config):
     """Folder for everything that the demo makes."""
     seed: int = Field(0, ge=0)
     """Seed of everything random."""
-    train_rows: int = Field(2400, ge=100)
+    train_rows: int = Field(2700, ge=100)
     """Labelled lesions."""
-    test_rows: int = Field(1200, ge=50)
+    test_rows: int = Field(1000, ge=50)
     """Unlabelled lesions."""
     prevalence: float = Field(0.03, gt=0, lt=1)
     """Share of malignant lesions."""
     model: str = "resnet10t"
     """The backbone."""
-    image_size: int = Field(48, ge=16)
+    image_size: int = Field(32, ge=16)
     """Side of the images, px."""
     pretrain_epochs: float = Field(5.0, gt=0)
     """Epochs of SimCLR."""
@@ -59,8 +60,8 @@ class DemoConfig(Config):
     """Epochs of each classifier."""
     rounds: int = Field(2, ge=1)
     """Pseudo-label rounds at most."""
-    workers: int = Field(1, ge=0)
-    """Processes that read images."""
+    workers: int = Field(0, ge=0)
+    """Processes that read images; 0 leaves both cores of a small machine to training."""
 
 
 @command
@@ -135,7 +136,9 @@ def _finetuning_keys(config: DemoConfig, files: SyntheticFiles, folds: Path, bac
         "backbone": BackboneConfig(model=config.model, weights=str(backbone) if backbone else None),
         "sampling": SamplingConfig(negatives_per_positive=5.0),
         "loop": LoopConfig(epochs=config.finetune_epochs, batch_size=32, channels_last=True, log_every=5),
-        "evaluate_every": 2.0,
+        "head": HeadConfig(backbone_lr_scale=1.0),
+        "optim": OptimConfig(lr=2e-3, lr_batch_size=None, weight_decay=0.01),
+        "evaluate_every": 4.0,
     }
 
 

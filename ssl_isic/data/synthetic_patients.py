@@ -121,8 +121,8 @@ def draw_site(patient: Patient, rng: np.random.Generator) -> tuple[Skin, Camera,
 
 # Each kind's pigment, as a difference from the skin: with no sign of malignancy, with every sign, and the SD of both.
 _PIGMENT: dict[str, tuple[Lab, Lab, Lab]] = {
-    "pigmented": ((-14.0, 5.0, 4.5), (-18.0, 5.5, -0.5), (5.5, 2.5, 3.0)),
-    "red": ((-7.0, 7.0, 1.0), (-8.5, 10.0, -1.5), (4.0, 3.0, 2.0)),
+    "pigmented": ((-15.0, 5.0, 5.5), (-24.0, 4.5, -4.5), (5.5, 2.5, 3.0)),
+    "red": ((-7.0, 7.0, 1.0), (-13.0, 12.0, -4.0), (4.0, 3.0, 2.0)),
 }
 _RED_SHARE = {False: 0.22, True: 0.40}
 _PATCH_OFFSETS: tuple[tuple[float, Lab], ...] = (
@@ -142,7 +142,7 @@ def draw_lesion(malignant: bool, rng: np.random.Generator) -> tuple[str, Lesion]
     pigment = none + look * (full - none) + rng.normal(0, sd)
     pigment[0] = min(pigment[0], -2.0)
     weights = np.array([weight for weight, _ in _PATCH_OFFSETS])
-    chosen = rng.permutation(len(weights))[: min(len(weights), rng.poisson(0.25 + 1.9 * look))]
+    chosen = rng.permutation(len(weights))[: min(len(weights), rng.poisson(0.2 + 2.4 * look))]
     fade = 0.6 if kind == "red" else 1.0
     patches = tuple(
         Patch(
@@ -150,9 +150,9 @@ def draw_lesion(malignant: bool, rng: np.random.Generator) -> tuple[str, Lesion]
         )
         for i in chosen
     )
-    size = math.log(2.65) + 0.72 * look + rng.normal(0, 0.32) + (0.12 if kind == "red" else 0.0)
+    size = math.log(3.2) + 0.72 * look + rng.normal(0, 0.32) + (0.12 if kind == "red" else 0.0)
     lesion = Lesion(
-        diameter_mm=float(np.clip(math.exp(size), 1.2, 11.5)),
+        diameter_mm=float(np.clip(math.exp(size), 1.2, 12.0)),
         eccentricity=float(np.clip(rng.normal(0.62, 0.15), 0.1, 0.93)),
         angle_rad=float(rng.uniform(0, math.pi)),
         border=float(np.clip(0.18 + 0.55 * look + rng.normal(0, 0.16), 0.02, 1.1)),

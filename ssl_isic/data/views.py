@@ -93,7 +93,7 @@ def use_one_thread() -> None:
 
 def eval_view(size: int) -> A.Compose:
     """The whole image at `size` x `size` px, nothing random."""
-    return A.Compose([A.Resize(size, size, interpolation=cv2.INTER_AREA)])
+    return A.Compose([A.Resize(size, size, interpolation=cv2.INTER_LINEAR, area_for_downscale="image")])
 
 
 def train_view(size: int) -> A.Compose:
@@ -156,7 +156,10 @@ def _dino_paper_view(size: int, scale: tuple[float, float], blur: float, solariz
 
 
 def _crop(size: int, scale: tuple[float, float]) -> A.RandomResizedCrop:
-    return A.RandomResizedCrop((size, size), scale=scale, ratio=(3 / 4, 4 / 3), interpolation=cv2.INTER_LINEAR)
+    # without INTER_AREA a crop that shrinks is aliased, and training would see other textures than prediction does
+    return A.RandomResizedCrop(
+        (size, size), scale=scale, ratio=(3 / 4, 4 / 3), interpolation=cv2.INTER_LINEAR, area_for_downscale="image"
+    )
 
 
 def _lamp() -> A.ColorJitter:

@@ -138,6 +138,7 @@ def test_short_runs_can_be_drawn(tmp_path: Path, count: int) -> None:
 def test_text_is_plain(tmp_path: Path) -> None:
     path = log(tmp_path / "metrics.jsonl", falling(5))
     loss_curves({r"$\frac{1}$ a $ b": path}, tmp_path / "curves.png", title=r"$\nonsense$")  # as mathtext: an error
+    assert read(tmp_path / "curves.png").std() > 1
 
 
 def test_global_matplotlib_state_is_left_alone(tmp_path: Path) -> None:

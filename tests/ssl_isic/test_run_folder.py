@@ -61,6 +61,7 @@ def test_a_run_that_was_moved_goes_on(tmp_path: Path) -> None:
     save_weights(tmp_path / "old")
     (tmp_path / "old").rename(tmp_path / "new")
     open_run(tmp_path / "new", config_of(tmp_path / "new"))
+    assert str(tmp_path / "new") in (tmp_path / "new" / "config.yaml").read_text()
 
 
 def test_metrics_after_the_step_and_a_cut_line_are_dropped_on_resume(tmp_path: Path) -> None:
