@@ -130,10 +130,10 @@ def _rounds(run_dir: Path) -> pd.DataFrame:
     for name in ("auc", "pauc", "gain", "pool_auc", "pool_pauc"):
         if name in report:
             values = report[[name, f"{name}_low", f"{name}_high"]].itertuples(index=False)
-            shown[name] = ["{:.3f} [{:.3f}, {:.3f}]".format(*value) for value in values]
+            shown[name] = ["" if pd.isna(value[0]) else "{:.3f} [{:.3f}, {:.3f}]".format(*value) for value in values]
     for name in ("malignant_precision", "benign_precision", "kept"):
         if name in report:
-            shown[name] = report[name]
+            shown[name] = report[name].round(3)
     return shown
 
 
@@ -154,7 +154,8 @@ def _colour_on_pool(config: BenchmarkConfig, labelled_table: Path, pool_table: P
 
 
 def _markdown(table: pd.DataFrame) -> str:
-    lines = [list(table.columns), ["---"] * len(table.columns), *table.astype(str).to_numpy().tolist()]
+    rows = [["" if pd.isna(value) else str(value) for value in row] for row in table.itertuples(index=False)]
+    lines = [list(table.columns), ["---"] * len(table.columns), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
