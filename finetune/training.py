@@ -76,15 +76,22 @@ def finetune(config: FinetuneConfig) -> Path:
     pool = ImagePool({LABELLED: config.data.images})
     labelled = read_labelled(config.data, pool, LABELLED)
     held_out(config, labelled)  # refuses wrong folds before the folder is made a run of them
-    accelerator = build_accelerator(config.loop, config.run_dir)
-    if accelerator.is_main_process:
-        open_run(config.run_dir, config)
-        write_provenance(config.run_dir, config.seed, accelerator.num_processes, labelled_hashes(labelled))
-    for note in labelled.notes:
-        accelerator.print(note)
+    accelerator = start_run(config, labelled)
     train_folds(config, labelled, pool, {}, config.run_dir, accelerator)
     accelerator.end_training()
     return config.run_dir
+
+
+def start_run(config: FinetuneConfig, labelled: Labelled) -> Accelerator:
+    """Make the run's folder, say where its data came from, and print what the user should know about them."""
+    accelerator = build_accelerator(config.loop, config.run_dir)
+    if accelerator.is_main_process:
+        open_run(config.run_dir, config)
+        hashes = {LABELLED: f"{len(labelled.ids)} ids, sha256 {ids_hash(labelled.ids)}"}
+        write_provenance(config.run_dir, config.seed, accelerator.num_processes, hashes)
+    for note in labelled.notes:
+        accelerator.print(note)
+    return accelerator
 
 
 def train_folds(
@@ -213,11 +220,6 @@ def held_out(config: FinetuneConfig, labelled: Labelled) -> list[int]:
 def fold_folder(run_dir: Path, fold: int) -> Path:
     """Where the model of fold `fold` is."""
     return run_dir / f"fold-{fold}"
-
-
-def labelled_hashes(labelled: Labelled) -> dict[str, str]:
-    """What a run was trained on, for its provenance."""
-    return {LABELLED: f"{len(labelled.ids)} ids, sha256 {ids_hash(labelled.ids)}"}
 
 
 def _rows_for(fold: int, labelled: Labelled, extra: dict[int, TrainingRows]) -> TrainingRows:

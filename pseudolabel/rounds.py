@@ -19,16 +19,14 @@ from finetune.calibrate import Platt, fit_platt, shift_prior
 from finetune.ensemble import mean_probability, predict_folder, read_ensemble
 from finetune.labelled import Labelled, TrainingRows, read_labelled
 from finetune.predict import write_predictions
-from finetune.training import LABELLED, FinetuneConfig, fold_folder, held_out, labelled_hashes, train_folds
+from finetune.training import LABELLED, FinetuneConfig, fold_folder, held_out, start_run, train_folds
 from pseudolabel.ledger import ledger_rows, read_ledger, training_rows, write_ledger
 from pseudolabel.selection import SelectionConfig, select
 from pseudolabel.unlabelled import UNLABELLED, Unlabelled, UnlabelledConfig, read_unlabelled
 from ssl_isic.data.images import ImagePool
 from ssl_isic.errors import InputError
 from ssl_isic.files import atomic_write, write_json
-from ssl_isic.loop import build_accelerator
 from ssl_isic.metrics import Interval, bootstrap, paired_bootstrap, partial_auc, roc_auc
-from ssl_isic.run_folder import open_run, write_provenance
 
 
 class PseudolabelConfig(FinetuneConfig):
@@ -62,12 +60,7 @@ def run_rounds(config: PseudolabelConfig) -> Path:
     unlabelled = read_unlabelled(config.pool, labelled, images)
     if len(held_out(config, labelled)) < 2:
         raise InputError(f"folds={config.folds}: name 2 or more; a fold's teacher is calibrated on the other folds")
-    accelerator = build_accelerator(config.loop, config.run_dir)
-    if accelerator.is_main_process:
-        open_run(config.run_dir, config)
-        write_provenance(config.run_dir, config.seed, accelerator.num_processes, labelled_hashes(labelled))
-    for note in labelled.notes:
-        accelerator.print(note)
+    accelerator = start_run(config, labelled)
     accelerator.print(f"{len(labelled.ids)} labelled images, {len(unlabelled.ids)} unlabelled")
     stage = _Stage(config, labelled, unlabelled, images, accelerator)
     kept = stage.round_0()
