@@ -234,7 +234,7 @@ def _prepare(
         for network in task.networks():
             network.compile()
     task.train()
-    optimizer = build_optimizer(optim.name, task.parameter_groups())
+    optimizer = build_optimizer(optim.name, task.parameter_groups(), optim.betas)
     prepared: tuple[nn.Module, torch.optim.Optimizer] = accelerator.prepare(task, optimizer)
     return prepared
 

@@ -1,7 +1,7 @@
 """Optimizers, and which parameter gets which learning rate and weight decay."""
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from lightly.utils.lars import LARS
@@ -31,6 +31,9 @@ class OptimConfig(Config):
     end_weight_decay: float | None = Field(None, ge=0)
     """Weight decay at the last step, reached on a cosine; null keeps it constant."""
 
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    """AdamW's decay of its two moments."""
+
     def peak_lr(self, batch_size: int) -> float:
         """The highest learning rate for `batch_size` images a step, over all ranks."""
         return self.lr * batch_size / self.lr_batch_size if self.lr_batch_size else self.lr
@@ -51,10 +54,12 @@ def parameter_groups(parameters: Iterable[nn.Parameter], lr_scale: float = 1.0) 
     return [group for group in groups if group["params"]]
 
 
-def build_optimizer(name: Literal["adamw", "sgd", "lars"], groups: list[ParameterGroup]) -> torch.optim.Optimizer:
+def build_optimizer(
+    name: Literal["adamw", "sgd", "lars"], groups: list[ParameterGroup], betas: tuple[float, float] = (0.9, 0.999)
+) -> torch.optim.Optimizer:
     """An optimizer over `groups`; the loop sets learning rates and weight decays before each step."""
     if name == "adamw":
-        return torch.optim.AdamW(groups, lr=0.0)
+        return torch.optim.AdamW(groups, lr=0.0, betas=betas)
     if name == "sgd":
         return torch.optim.SGD(groups, lr=0.0, momentum=0.9)
     return LARS(groups, lr=0.0, momentum=0.9)  # type: ignore[no-any-return]

@@ -13,12 +13,11 @@ from ssl_isic.data.images import ImagePool
 from ssl_isic.data.loading import ShuffledOrder, TrainingImages, steps_per_epoch
 from ssl_isic.data.views import ViewsConfig
 from ssl_isic.loop import LoaderConfig, LoopConfig, build_accelerator, fit, total_steps
-from ssl_isic.methods import MethodConfig, build_method, build_views
+from ssl_isic.methods import MethodConfig
+from ssl_isic.methods.method import RunShape
 from ssl_isic.methods.simclr import SimCLRConfig
 from ssl_isic.optim import OptimConfig
 from ssl_isic.run_folder import open_run, write_provenance
-
-GLOBAL_VIEWS = 2
 
 
 class PoolConfig(LoaderConfig):
@@ -60,12 +59,12 @@ def pretrain(config: PretrainConfig) -> Path:
     set_seed(config.seed)
     order = ShuffledOrder(len(pool), config.seed)
     steps = steps_per_epoch(order, config.loop.batch_size)
-    task = build_method(config.method, config.backbone, config.views.size, steps, total_steps(config.loop, order))
-    views = build_views(config.method, config.views)
-    for network in task.networks():
-        check_input_size(network, config.views.size, "views.size")
-        if len(views) > GLOBAL_VIEWS:
-            check_input_size(network, config.views.local_size, "views.local_size")
+    task = config.method.build(config.backbone, RunShape(config.views.size, steps, total_steps(config.loop, order)))
+    views = config.method.build_views(config.views)
+    blank = np.zeros((config.views.size, config.views.size, 3), np.uint8)
+    for side in {view.shape[0] for view in views(blank, seed=(0,))}:
+        for network in task.networks():
+            check_input_size(network, side, "views.size" if side == config.views.size else "views.local_size")
     dataset = TrainingImages(pool, np.arange(len(pool)), views, config.seed)
     fit(
         task,

@@ -19,9 +19,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ssl_isic.backbones import BackboneConfig, build_backbone, feature_size, normalization_of
-from ssl_isic.config import Config
 from ssl_isic.data.loading import Batch
-from ssl_isic.methods.simclr import feature_std
+from ssl_isic.data.views import SeededViews, ViewsConfig, dino_views
+from ssl_isic.methods.diagnostics import feature_std, prototype_entropies
+from ssl_isic.methods.method import DataFacts, Default, MethodSettings, RunShape
 from ssl_isic.optim import ParameterGroup, parameter_groups
 from ssl_isic.schedules import cosine, linear_then_constant
 from ssl_isic.task import Task, full_precision
@@ -29,7 +30,7 @@ from ssl_isic.task import Task, full_precision
 GLOBAL_CROPS = 2
 
 
-class DINOConfig(Config):
+class DINOConfig(MethodSettings):
     """DINO: self-distillation with a moving-average teacher and multi-crop."""
 
     name: Literal["dino"] = "dino"
@@ -57,6 +58,15 @@ class DINOConfig(Config):
     """Momentum of the center of the teacher's outputs."""
     freeze_last_layer_epochs: float = Field(1.0, ge=0)
     """Epochs during which the prototypes stand still."""
+
+    def build_views(self, views: ViewsConfig) -> SeededViews:
+        return dino_views(views, self.local_crops)
+
+    def build(self, backbone: BackboneConfig, run: RunShape) -> "DINO":
+        return DINO(self, backbone, run.image_size, run.steps_per_epoch, run.total_steps)
+
+    def defaults(self, facts: DataFacts) -> list[Default]:
+        return []
 
 
 class DINO(Task):
@@ -91,10 +101,15 @@ class DINO(Task):
         temperature = self.teacher_temperature(step)
         with full_precision(teacher_BK[0]):
             loss = self.criterion(list(teacher_BK), student_BK, teacher_temp=temperature)
-            entropy = self._teacher_entropy(torch.cat(teacher_BK), temperature)
+            entropy, marginal = self._teacher_entropies(torch.cat(teacher_BK), temperature)
         if self.training:
             self.teacher_means.append(torch.stack(teacher_BK).mean(dim=(0, 1), keepdim=True))
-        return {"loss": loss, "teacher_entropy": entropy, "feature_std": feature_std(features_BD)}
+        return {
+            "loss": loss,
+            "teacher_entropy": entropy,
+            "marginal_entropy": marginal,
+            "feature_std": feature_std(features_BD),
+        }
 
     def teacher_temperature(self, step: int) -> float:
         """The teacher's temperature at `step`."""
@@ -140,11 +155,11 @@ class DINO(Task):
             outputs += self.student_head(features).float().chunk(len(group))
         return outputs
 
-    def _teacher_entropy(self, teacher_2B_K: Tensor, temperature: float) -> Tensor:
-        """Mean entropy of the teacher's distributions, nats: ln K is uniform, 0 is one prototype."""
-        logits = (teacher_2B_K - self.criterion.center.squeeze(0)) / temperature
-        log_p = nn.functional.log_softmax(logits, dim=-1)
-        return -(log_p.exp() * log_p).sum(dim=-1).mean()
+    def _teacher_entropies(self, teacher_2B_K: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+        """See `prototype_entropies`, of what the student is asked to match."""
+        return prototype_entropies(
+            torch.softmax((teacher_2B_K - self.criterion.center.squeeze(0)) / temperature, dim=-1)
+        )
 
 
 def _head(config: DINOConfig, width: int) -> DINOProjectionHead:

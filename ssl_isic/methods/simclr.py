@@ -13,13 +13,15 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ssl_isic.backbones import BackboneConfig, build_backbone, feature_size, normalization_of
-from ssl_isic.config import Config
 from ssl_isic.data.loading import Batch
+from ssl_isic.data.views import SeededViews, ViewsConfig, simclr_views
+from ssl_isic.methods.diagnostics import feature_std
+from ssl_isic.methods.method import DataFacts, Default, MethodSettings, RunShape
 from ssl_isic.optim import ParameterGroup, parameter_groups
 from ssl_isic.task import Task, full_precision
 
 
-class SimCLRConfig(Config):
+class SimCLRConfig(MethodSettings):
     """SimCLR: contrast of two views, negatives from the whole batch over all ranks."""
 
     name: Literal["simclr"] = "simclr"
@@ -33,6 +35,15 @@ class SimCLRConfig(Config):
     """Layers of the projection head."""
     head_batch_norm: bool = True
     """Batch norm in the projection head."""
+
+    def build_views(self, views: ViewsConfig) -> SeededViews:
+        return simclr_views(views)
+
+    def build(self, backbone: BackboneConfig, run: RunShape) -> "SimCLR":
+        return SimCLR(self, backbone, run.image_size)
+
+    def defaults(self, facts: DataFacts) -> list[Default]:
+        return []
 
 
 class SimCLR(Task):
@@ -75,13 +86,3 @@ class SimCLR(Task):
 
     def after_step(self, step: int) -> None:
         """SimCLR keeps nothing beside what the optimizer moves."""
-
-
-def feature_std(features_BD: Tensor) -> Tensor:
-    """Mean over dimensions of the standard deviation of L2-normalised features, times sqrt(D): 1 is isotropic, 0 collapse.
-
-    Source: Chen and He 2021 (SimSiam), section 4.1.
-    """
-    unit = nn.functional.normalize(features_BD.detach().float(), dim=1)
-    spread: Tensor = unit.std(dim=0).mean() * unit.shape[1] ** 0.5
-    return spread

@@ -21,8 +21,8 @@ from ssl_isic.data.images import ImagePool
 from ssl_isic.data.loading import ShuffledOrder, TrainingImages
 from ssl_isic.data.views import SeededViews, ViewsConfig, train_view
 from ssl_isic.loop import LoaderConfig, LoopConfig, fit, steps_per_epoch, total_steps
-from ssl_isic.methods import build_method, build_views
 from ssl_isic.methods.dino import DINOConfig
+from ssl_isic.methods.method import MethodSettings, RunShape
 from ssl_isic.methods.simclr import SimCLRConfig
 from ssl_isic.optim import OptimConfig
 from ssl_isic.task import Task
@@ -31,15 +31,15 @@ SEED = 5
 Case = tuple[Task, TrainingImages, LoopConfig]
 
 
-def pretraining_case(images: Path, method: SimCLRConfig | DINOConfig, accumulate: int) -> Case:
+def pretraining_case(images: Path, method: MethodSettings, accumulate: int) -> Case:
     """A method on a network without batch norm, which would see only one rank's images on CPU."""
     loop = LoopConfig(epochs=2 / 6, batch_size=8, accumulate=accumulate, clip_norm=None, log_every=1)
     pool = ImagePool({"train": images})
-    dataset = TrainingImages(pool, np.arange(len(pool)), build_views(method, ViewsConfig(size=32, local_size=16)), SEED)
+    dataset = TrainingImages(pool, np.arange(len(pool)), method.build_views(ViewsConfig(size=32, local_size=16)), SEED)
     order = ShuffledOrder(len(dataset), SEED)
     set_seed(SEED)
-    steps = steps_per_epoch(order, loop.batch_size), total_steps(loop, order)
-    return build_method(method, BackboneConfig(model="test_vit"), 32, *steps), dataset, loop
+    run = RunShape(32, steps_per_epoch(order, loop.batch_size), total_steps(loop, order))
+    return method.build(BackboneConfig(model="test_vit"), run), dataset, loop
 
 
 def simclr(images: Path) -> Case:

@@ -1,0 +1,68 @@
+"""What a self-supervised method is: settings that name its views, build its task, and say which defaults follow from the data.
+
+A method is one file with two classes: its settings (a `MethodSettings`) and its `Task`. Adding one is described in
+docs/methods.md.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ssl_isic.backbones import BackboneConfig
+from ssl_isic.config import Config
+from ssl_isic.data.views import SeededViews, ViewsConfig
+from ssl_isic.task import Task
+
+
+@dataclass(frozen=True)
+class RunShape:
+    """The sizes of a run that a task is built for."""
+
+    image_size: int
+    """Side of a global view, px."""
+    steps_per_epoch: int
+    """Optimizer steps of one pass over the images."""
+    total_steps: int
+    """Optimizer steps of the whole run."""
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What is known before training, from which defaults follow."""
+
+    images: int
+    """Images of the pool."""
+    image_px: float
+    """Median side of an image, the geometric mean of width and height, px."""
+    batch_size: int
+    """Images of one optimizer step, over all ranks."""
+    view_px: int
+    """Side of a global view, px."""
+    total_steps: int
+    """Optimizer steps of the whole run."""
+    is_vit: bool
+    """Whether the backbone is a vision transformer (it cuts the image into patches)."""
+
+
+class Default(NamedTuple):
+    """A value for a key that the user left open, and the rule that made it."""
+
+    key: str
+    value: float | int | str
+    rule: str
+
+
+class MethodSettings(Config, ABC):
+    """Settings of a method; each has a `name`, by which a configuration chooses it."""
+
+    @abstractmethod
+    def build_views(self, views: ViewsConfig) -> SeededViews:
+        """The views of one image that the method learns from, global ones first."""
+
+    @abstractmethod
+    def build(self, backbone: BackboneConfig, run: RunShape) -> Task:
+        """The task for one run."""
+
+    @abstractmethod
+    def defaults(self, facts: DataFacts) -> list[Default]:
+        """Values of `method.*`, `optim.*` and `views.*` that follow from the data, for keys that are not set."""
