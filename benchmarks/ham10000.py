@@ -1,7 +1,8 @@
 """HAM10000, malignant or not, with a fifth of the lesions labelled: what each start and each pseudo-label round is worth.
 
     python benchmarks/ham10000.py images=ham10000-image.hdf5 table=ham10000-metadata.csv out=runs/ham10000 \\
-        'starts={random: null, imagenet: tf_efficientnet_lite0.safetensors, simclr: runs/simclr-2-cores/backbone}'
+        'starts={random: null, imagenet: tf_efficientnet_lite0.safetensors, simclr: runs/simclr-2-cores/backbone}' \\
+        'against=[random]' 'rounds=[simclr]'
 
 Every start is fine-tuned and given pseudo-label rounds with the same folds, seeds and settings (the two
 `ham10000-2-cores.yaml`). The peer in the same run is logistic regression on twelve colour numbers. Scores are
@@ -46,7 +47,9 @@ class BenchmarkConfig(Config):
     out: Path = Path("runs/ham10000")
     """Folder for everything."""
     starts: dict[str, str | None]
-    """Named backbones: null for random, else a folder or file of weights; `random` is what the others are compared to."""
+    """Named backbones: null for random, else a folder or file of weights."""
+    against: list[str] = []
+    """Starts that the others are compared with, lesion by lesion."""
     rounds: list[str] = []
     """Starts that are given pseudo-label rounds."""
     seed: int = 0
@@ -57,6 +60,9 @@ class BenchmarkConfig(Config):
 def main(argv: Sequence[str]) -> None:
     """Run what is not finished, then print the tables."""
     config = read_config(BenchmarkConfig, argv, prog="benchmarks/ham10000.py")
+    unknown = sorted({*config.rounds, *config.against} - config.starts.keys())
+    if unknown:
+        raise InputError(f"rounds and against name {', '.join(unknown)}, but starts has {', '.join(config.starts)}")
     labelled_table, pool_table = _split(config)
     folds = config.out / "folds.csv"
     if not folds.exists():
@@ -117,9 +123,10 @@ def _starts(config: BenchmarkConfig, labelled_table: Path, folds: Path) -> pd.Da
             row[label] = "{:.3f} [{:.3f}, {:.3f}]".format(
                 *bootstrap(metric, labelled.target, score, labelled.groups)[:3]
             )
-            if "random" in scores and name != "random":
-                difference = paired_bootstrap(metric, labelled.target, score, scores["random"], labelled.groups)
-                row[f"{label} - random"] = "{:+.3f} [{:+.3f}, {:+.3f}]".format(*difference[:3])
+            for other in config.against:
+                if name != other:
+                    difference = paired_bootstrap(metric, labelled.target, score, scores[other], labelled.groups)
+                    row[f"{label} - {other}"] = "{:+.3f} [{:+.3f}, {:+.3f}]".format(*difference[:3])
         rows.append(row)
     return pd.DataFrame(rows).fillna("")
 
@@ -127,7 +134,7 @@ def _starts(config: BenchmarkConfig, labelled_table: Path, folds: Path) -> pd.Da
 def _rounds(run_dir: Path) -> pd.DataFrame:
     report = pd.read_csv(run_dir / "rounds_report.csv")
     shown = pd.DataFrame({"round": report["round"]})
-    for name in ("auc", "pauc", "gain", "pool_auc", "pool_pauc"):
+    for name in ("auc", "auc_gain", "pauc", "gain", "pool_auc", "pool_pauc"):
         if name in report:
             values = report[[name, f"{name}_low", f"{name}_high"]].itertuples(index=False)
             shown[name] = ["" if pd.isna(value[0]) else "{:.3f} [{:.3f}, {:.3f}]".format(*value) for value in values]

@@ -194,6 +194,7 @@ class _Stage:
         if teacher is not None:
             _, before, _ = self._scored(teacher)
             row.update(_interval("gain", paired_bootstrap(partial_auc, target, score, before, patients)))
+            row.update(_interval("auc_gain", paired_bootstrap(roc_auc, target, score, before, patients)))
             rows = [
                 read_ledger(fold_folder(scored.folder, fold) / "pseudo_labels.csv")
                 for fold in held_out(self.config, self.labelled)
