@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from finetune.predict import predict
 from ssl_isic.backbones import normalization_of
 from ssl_isic.data.images import ImagePool
+from ssl_isic.data.loading import LoaderConfig
 from ssl_isic.errors import InputError
-from ssl_isic.loop import LoaderConfig
 
 
 class Ensemble(NamedTuple):

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from ssl_isic.data.folds import check_folds, read_folds
 from ssl_isic.data.images import ImagePool
+from ssl_isic.data.loading import LoaderConfig
 from ssl_isic.data.tables import match_ids, read_groups, read_table, read_target
 from ssl_isic.errors import InputError
-from ssl_isic.loop import LoaderConfig
 
 MOST_MISSING_IMAGES = 0.01
 

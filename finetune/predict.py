@@ -9,18 +9,14 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
-import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from ssl_isic.data.images import ImagePool
-from ssl_isic.data.loading import EvaluationImages, evaluation_loader
-from ssl_isic.data.views import eval_view
+from ssl_isic.data.loading import LoaderConfig
+from ssl_isic.evaluation.forward import forward_images
 from ssl_isic.files import atomic_write
-from ssl_isic.loop import LoaderConfig
 
 
 class GivesLogits(Protocol):
@@ -46,7 +42,6 @@ def sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.exp(-np.logaddexp(0.0, -logits))
 
 
-@torch.no_grad()
 def predict(
     classifier: GivesLogits,
     pool: ImagePool,
@@ -62,21 +57,22 @@ def predict(
 
     Every rank calls this and gets all N. The classifier must be in evaluation mode, on the accelerator's device.
     """
-    rows = np.arange(accelerator.process_index, len(indices), accelerator.num_processes)
-    images = EvaluationImages(pool, indices, eval_view(image_size), image_size)
-    batches = evaluation_loader(images, rows, batch_size, loader.workers, loader.start_method)
-    bar = tqdm(batches, desc=title, unit="batch", disable=title is None or not accelerator.is_main_process)
-    logits, readable = [np.empty(0)], [np.empty(0, bool)]
-    for batch in bar:
-        with accelerator.autocast():
-            values = classifier.logits(batch["images"].to(accelerator.device, non_blocking=True))
-        logits.append(values.double().cpu().numpy())
-        readable.append(batch["readable"].numpy())
-    parts = gather_object([(rows, np.concatenate(logits), np.concatenate(readable))])
-    everything = Prediction(np.zeros(len(indices)), np.zeros(len(indices), bool))
-    for part_rows, part_logits, part_readable in parts:
-        everything.logits[part_rows], everything.readable[part_rows] = part_logits, part_readable
-    return everything
+    blocks = forward_images(
+        lambda pixels: classifier.logits(pixels).double(),
+        pool,
+        indices,
+        image_size=image_size,
+        batch_size=batch_size,
+        workers=loader.workers,
+        start_method=loader.start_method,
+        accelerator=accelerator,
+        title=title,
+    )
+    logits, readable = list[NDArray[np.float64]](), list[NDArray[np.bool_]]()
+    for block in blocks:
+        logits.append(block.values.astype(np.float64, copy=False))
+        readable.append(block.readable)
+    return Prediction(np.concatenate([np.empty(0), *logits]), np.concatenate([np.empty(0, bool), *readable]))
 
 
 def write_predictions(path: Path, ids: Sequence[str], **columns: NDArray[np.generic]) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ssl_isic.data.decks import dealt
 from ssl_isic.data.loading import steps_per_epoch
 from ssl_isic.errors import InputError
 
@@ -39,7 +40,8 @@ class BalancedOrder:
     def epoch(self, epoch: int) -> NDArray[np.int64]:
         """The rows of epoch `epoch`, positives and negatives mixed."""
         first = epoch * self._negatives_an_epoch
-        negatives = self._dealt(first, first + self._negatives_an_epoch)
+        all_negatives = np.flatnonzero(~self.positive)
+        negatives = dealt(all_negatives, first, first + self._negatives_an_epoch, (self.seed, 1))
         rows = np.concatenate([np.flatnonzero(self.positive), negatives])
         return np.random.default_rng([self.seed, 0, epoch]).permutation(rows)
 
@@ -50,11 +52,3 @@ class BalancedOrder:
         for first in range(0, steps, per_epoch):
             shown[self.epoch(first // per_epoch)[: min(per_epoch, steps - first) * batch_size]] = True
         return int((shown & ~self.positive).sum())
-
-    def _dealt(self, start: int, stop: int) -> NDArray[np.int64]:
-        """Cards `start` to `stop` of the endless row of shuffled decks."""
-        rows = np.flatnonzero(~self.positive)
-        decks = range(start // len(rows), (stop - 1) // len(rows) + 1)
-        dealt = np.concatenate([np.random.default_rng([self.seed, 1, deck]).permutation(rows) for deck in decks])
-        offset = start - decks[0] * len(rows)
-        return dealt[offset : offset + stop - start]

@@ -9,10 +9,10 @@ from pydantic import Field
 from finetune.ensemble import mean_probability, predict_folder, read_ensemble
 from finetune.submission import write_submission
 from ssl_isic.data.images import ImagePool
+from ssl_isic.data.loading import LoaderConfig
 from ssl_isic.data.tables import match_ids, read_table
 from ssl_isic.errors import InputError
 from ssl_isic.files import atomic_write
-from ssl_isic.loop import LoaderConfig
 
 TEST = "test"
 

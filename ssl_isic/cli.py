@@ -9,6 +9,8 @@ STAGES = {
     "folds": ("ssl_isic.data.folds", "split labelled images into grouped, stratified folds"),
     "finetune": ("finetune.train", "train a malignancy classifier on the folds"),
     "pseudolabel": ("pseudolabel.run", "teach the classifier on unlabelled images, round by round"),
+    "embed": ("ssl_isic.embed", "write the features of images, as a backbone sees them"),
+    "evaluate": ("ssl_isic.compare", "compare backbones on labelled images, beside random ones and colour"),
     "submit": ("finetune.submit", "predict a test set and write a checked submission"),
     "demo": ("pseudolabel.demo", "all stages on synthetic lesions, in minutes"),
 }

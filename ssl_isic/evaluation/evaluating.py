@@ -1,0 +1,192 @@
+"""The evaluate stage's configuration and work: several backbones on one labelled set, beside chance and beside colour."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from pydantic import Field, field_validator
+
+from ssl_isic.config import dump_yaml
+from ssl_isic.data.images import ImagePool
+from ssl_isic.errors import InputError
+from ssl_isic.evaluation.comparison import Comparison, FeatureSet
+from ssl_isic.evaluation.embedding import SOURCE, ReadingConfig
+from ssl_isic.evaluation.figures import MAP_NAMES, MapMethod, check_map_method, feature_map, few_shot_curves, map_rows
+from ssl_isic.evaluation.kept import KeptFeatures
+from ssl_isic.evaluation.lesions import Lesions, read_lesions
+from ssl_isic.evaluation.neighbours import NEIGHBOURS, TEMPERATURE
+from ssl_isic.evaluation.probe import C_GRID, DRAWS, INNER_FOLDS, SHARES
+from ssl_isic.evaluation.report import BACKBONE, COLOUR, COLUMNS, RANDOM, few_shot_table, headlines, metrics_table
+from ssl_isic.evaluation.sheets import neighbour_sheet, query_rows
+from ssl_isic.evaluation.source import BackboneSource
+from ssl_isic.evaluation.spectrum import ALPHA_RANKS
+from ssl_isic.files import atomic_write, write_json
+
+RANDOM_SEEDS = (0, 1, 2)
+COLOUR_NAME = "12 colour numbers"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+
+
+class EvaluateConfig(ReadingConfig):
+    """Compare backbones on labelled images, beside random networks and twelve colour numbers."""
+
+    backbones: dict[str, BackboneSource] = Field(min_length=1)
+    """Named backbones: backbones.NAME=FOLDER, or backbones.NAME.weights, .model and .seed as in `ssl-isic embed`."""
+    table: Path
+    """CSV with isic_id, the target and the group."""
+    target: str = "target"
+    """Column of labels, 0 or 1."""
+    group: str = "patient_id"
+    """Column whose values stay in one fold; `none` where the source has no patients."""
+    folds: int | Path = 5
+    """How many folds, or a folds.csv as `ssl-isic folds` writes it."""
+    image_size: int = Field(96, ge=8)
+    """Side of the input of every backbone, px."""
+    seed: int = Field(0, ge=0)
+    """Seed of folds, draws, resamples and maps."""
+    draws: int = Field(DRAWS, ge=1)
+    """Draws of training groups for each share of the few-shot curve."""
+    resamples: int = Field(1000, ge=2)
+    """Resamples of the bootstrap."""
+    map: MapMethod = "tsne"
+    """How the map is made; umap needs the extra `umap`."""
+    map_columns: list[str] = []
+    """Further columns of the table by which to colour the map, such as the clinic."""
+    out: Path
+    """Folder of the report, the pictures and the features."""
+
+    @field_validator("backbones")
+    @classmethod
+    def _names_fit_files(cls, backbones: dict[str, BackboneSource]) -> dict[str, BackboneSource]:
+        for name in backbones:
+            if not _NAME.fullmatch(name):
+                raise ValueError(f"{name!r} becomes part of a file's name; use letters, digits and _ . + -")
+        return backbones
+
+
+def evaluate(config: EvaluateConfig) -> None:
+    """Write the report and its pictures. Every rank calls this: all embed, the main one does the rest.
+
+    Raises:
+        InputError: anything wrong with a backbone, the images, the table or the folds; a place that cannot be written to.
+    """
+    check_map_method(config.map)
+    pool = ImagePool({SOURCE: config.images})
+    lesions = read_lesions(
+        config.table,
+        pool,
+        target=config.target,
+        group=config.group,
+        folds=config.folds,
+        seed=config.seed,
+        columns=config.map_columns,
+    )
+    accelerator = Accelerator()
+    kept = KeptFeatures(
+        config.out / "features", pool, lesions.ids, lesions.indices, config.image_size, config, accelerator
+    )
+    networks = _networks(config.backbones, kept)
+    if accelerator.is_main_process:
+        with atomic_write(config.out / "config.yaml") as temporary:
+            temporary.write_text(dump_yaml(config), encoding="utf-8")
+    for found, source in networks:
+        kept.embed(source, found.key, found.title)
+    if not accelerator.is_main_process:
+        return
+    sets = [found for found, _ in networks] + [FeatureSet(COLOUR_NAME, COLOUR, "", "", None, kept.colour())]
+    readable = kept.readable(sets[0].key)
+    rows, lesions = np.flatnonzero(readable), _readable_lesions(lesions, readable, config.images)
+    _write(config, Comparison(kept, rows, lesions, sets, config.draws, config.resamples, config.seed))
+
+
+def _networks(backbones: dict[str, BackboneSource], kept: KeptFeatures) -> list[tuple[FeatureSet, BackboneSource]]:
+    """The backbones, then random networks of each of their architectures. InputError, naming it, for one that does not open."""
+    networks = list[tuple[FeatureSet, BackboneSource]]()
+    for name, source in backbones.items():
+        try:
+            weights = source.weights or "random"
+            found = FeatureSet(name, BACKBONE, source.architecture(), weights, None, kept.key(source))
+        except InputError as error:
+            raise InputError(f"backbones.{name}: {str(error).removeprefix('backbone.')}") from None
+        networks.append((found, source))
+    for model in dict.fromkeys(found.model for found, _ in networks):
+        for seed in RANDOM_SEEDS:
+            source = BackboneSource(model=model, seed=seed)
+            found = FeatureSet(f"random {model}", RANDOM, model, "random", seed, kept.key(source))
+            networks.append((found, source))
+    return networks
+
+
+def _readable_lesions(lesions: Lesions, readable: NDArray[np.bool_], images: Path) -> Lesions:
+    """Without the lesions that do not decode: they have no features to judge a backbone by."""
+    if readable.all():
+        return lesions
+    unread = [name for name, fine in zip(lesions.ids, readable, strict=True) if not fine]
+    if len(unread) == len(lesions.ids):
+        raise InputError(f"none of the {len(unread)} images in {images} decodes; is the file damaged?")
+    print(f"{len(unread)} images do not decode and are left out, the first is {unread[0]}")
+    return lesions.only(readable)
+
+
+def _write(config: EvaluateConfig, comparison: Comparison) -> None:
+    """Score, write every file of the report, and print its tables."""
+    about, scores = _about(config, comparison), comparison.scores()
+    rows, shots = comparison.report(scores), list(comparison.few_shot(scores))
+    title = f"{about['images']} images of {about['groups']} groups, {about['positives']} malignant"
+    _write_pictures(config, comparison, shots, title)
+    tables = {"report.csv": pd.DataFrame(rows, columns=list(COLUMNS)), "few_shot.csv": pd.DataFrame(shots)}
+    for name, table in tables.items():
+        with atomic_write(config.out / name) as temporary:
+            table.to_csv(temporary, index=False)
+    write_json(config.out / "report.json", {**about, "rows": rows})
+    print(f"\n{title}, {config.image_size} px, {about['folds']} folds")
+    print(f"Intervals are 95 % over groups; for random networks the range of {len(RANDOM_SEEDS)} seeds.\n")
+    print(metrics_table(headlines(rows)))
+    print("\nProbe AUC by the share of training groups: mean over draws [least, largest].\n")
+    print(few_shot_table(shots, "auc"))
+    print(f"\nThe report and its pictures are in {config.out}")
+
+
+def _write_pictures(config: EvaluateConfig, comparison: Comparison, shots: list[dict[str, Any]], title: str) -> None:
+    lesions, backbones = comparison.lesions, [found for found in comparison.sets if found.kind == BACKBONE]
+    few_shot_curves(shots, config.out / "few_shot.png", f"Linear probe with few labels: {title}")
+    queries = query_rows(lesions.target, config.seed)
+    for found in backbones:
+        heading = f"{found.name}: nearest lesions of other groups (orange: malignant, blue: benign)"
+        path = config.out / f"neighbours-{found.name}.png"
+        neighbour_sheet(comparison.features(found), lesions, comparison.kept.pool, queries, path, heading)
+    rows = map_rows(lesions.target, config.seed)
+    labels = np.where(lesions.target[rows] == 1, "malignant", "benign")
+    feature_map(
+        {found.name: comparison.features(found)[rows] for found in backbones},
+        {"label": labels} | {name: lesions.columns[name][rows] for name in config.map_columns},
+        config.out / "map.png",
+        method=config.map,
+        seed=config.seed,
+        title=f"{MAP_NAMES[config.map]} of {len(rows)} of {len(lesions.ids)} images",
+    )
+
+
+def _about(config: EvaluateConfig, comparison: Comparison) -> dict[str, Any]:
+    """What the figures are computed from, and how."""
+    lesions, asked = comparison.lesions, comparison.kept.ids
+    return {
+        "table": str(config.table),
+        "image_file": str(config.images),
+        "images": len(lesions.ids),
+        "not_readable": sorted(set(asked) - set(lesions.ids)),
+        "positives": int(lesions.target.sum()),
+        "groups": int(np.unique(lesions.groups).size),
+        "group": config.group,
+        "folds": int(np.unique(lesions.fold).size),
+        "image_size": config.image_size,
+        "seed": config.seed,
+        "knn": {"k": NEIGHBOURS, "temperature": TEMPERATURE},
+        "probe": {"c_grid": C_GRID, "inner_folds": INNER_FOLDS, "shares": SHARES, "draws": config.draws},
+        "resamples": config.resamples,
+        "alpha_req_ranks": ALPHA_RANKS,
+    }

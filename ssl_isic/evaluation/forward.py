@@ -1,0 +1,76 @@
+"""Every image through a network once: none dropped, none repeated, in order, on one process or many."""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from ssl_isic.data.images import ImagePool
+from ssl_isic.data.loading import EvaluationImages, StartMethod, evaluation_loader
+from ssl_isic.data.views import eval_view
+
+Forward = Callable[[Tensor], Tensor]
+"""uint8 pixels (B, size, size, 3) to values (B, ...)."""
+
+
+class Block(NamedTuple):
+    """Some images that follow each other: their values (R, ...), and which could be read, bool (R,).
+
+    The values of an image that could not be read mean nothing.
+    """
+
+    values: NDArray[np.floating]
+    readable: NDArray[np.bool_]
+
+
+def forward_images(
+    forward: Forward,
+    pool: ImagePool,
+    indices: NDArray[np.int64],
+    *,
+    image_size: int,
+    batch_size: int,
+    workers: int,
+    start_method: StartMethod,
+    accelerator: Accelerator,
+    title: str | None = None,
+) -> Iterator[Block]:
+    """Yield the pool's images `indices` (N,) in order, of which -1 stands for an image that is not there.
+
+    Every rank calls this, goes through a share of the images in batches of `batch_size`, and is given all of them, one
+    batch of each rank at a time: no rank has to hold all N. The network must be in evaluation mode, on the accelerator's
+    device. `title` heads a progress bar on the main process; None shows none.
+    """
+    rank, ranks = accelerator.process_index, accelerator.num_processes
+    images = EvaluationImages(pool, indices, eval_view(image_size), image_size)
+    mine = np.arange(rank, len(indices), ranks)
+    batches = iter(evaluation_loader(images, mine, batch_size, workers, start_method))
+    hidden = title is None or not accelerator.is_main_process
+    with tqdm(total=len(indices), desc=title, unit="image", disable=hidden) as bar:
+        for start in range(0, len(indices), batch_size * ranks):
+            rows = min(batch_size * ranks, len(indices) - start)
+            part = [_forward_batch(forward, next(batches), accelerator)] if rank < rows else []
+            yield _interleaved(gather_object(part), rows)
+            bar.update(rows)
+
+
+def _forward_batch(forward: Forward, batch: dict[str, Tensor], accelerator: Accelerator) -> Block:
+    with torch.no_grad(), accelerator.autocast():
+        values = forward(batch["images"].to(accelerator.device, non_blocking=True))
+    return Block(values.cpu().numpy(), batch["readable"].numpy())
+
+
+def _interleaved(parts: list[Block], rows: int) -> Block:
+    """The rows of all ranks, in order: rank r has rows r, r + ranks, r + 2 ranks, ..."""
+    values = np.empty((rows, *parts[0].values.shape[1:]), parts[0].values.dtype)
+    readable = np.empty(rows, bool)
+    step = len(parts)
+    for first, part in enumerate(parts):
+        values[first::step], readable[first::step] = part
+    return Block(values, readable)

@@ -1,0 +1,137 @@
+"""Which backbone to look through: a folder of weights, a file of them, timm's own, or none."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from ssl_isic.backbones import BackboneConfig, build_backbone, check_input_size, normalization_of
+from ssl_isic.config import Config
+from ssl_isic.errors import InputError
+
+TIMM = "timm"
+
+
+class BackboneSource(Config):
+    """A backbone by its weights; a word alone is a folder of them, as pretraining and fine-tuning write it."""
+
+    weights: str | None = None
+    """A folder or .safetensors file of timm weights, `timm` for timm's pretrained ones, or null for random ones."""
+    model: str | None = None
+    """Name of the timm architecture; null reads it from the folder's config.json."""
+    seed: int = Field(0, ge=0)
+    """Seed of random weights."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _folder_alone(cls, value: Any) -> Any:
+        return {"weights": str(value)} if isinstance(value, str | Path) else value
+
+    @model_validator(mode="after")
+    def _architecture_known(self) -> "BackboneSource":
+        if self.model is None and self.weights in (None, TIMM):
+            raise ValueError("it needs weights=FOLDER, or the name of an architecture, model=resnet50")
+        return self
+
+    def architecture(self) -> str:
+        """The name of the timm architecture. InputError when neither the configuration nor the folder says it."""
+        if self.model is not None:
+            return self.model
+        architecture = self.folder_settings().get("architecture")
+        if not isinstance(architecture, str):
+            raise InputError(
+                f"backbone.weights: {self.weights} does not say its architecture; set backbone.model to its name in timm"
+            )
+        return architecture
+
+    def image_size(self) -> int:
+        """The side of the images that the weights were trained on, px. InputError where nothing says it."""
+        settings = self.folder_settings().get("pretrained_cfg")
+        if settings is None:
+            known = timm.get_pretrained_cfg(self.architecture())
+            settings = {} if known is None else known.to_dict()
+        try:
+            return int(settings["input_size"][-1])
+        except (KeyError, IndexError, TypeError, ValueError):
+            raise InputError(f"nothing says the size of images for {self.architecture()}; set image_size") from None
+
+    def folder_settings(self) -> dict[str, Any]:
+        """What the folder's config.json holds, as timm writes it; nothing where the weights are no such folder."""
+        if self.weights in (None, TIMM) or Path(self.weights).is_file():
+            return {}
+        folder = Path(self.weights)
+        try:
+            settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            self._refuse_missing(folder)
+            return {}
+        except (OSError, ValueError) as error:
+            raise InputError(f"backbone.weights: cannot read {folder / 'config.json'}: {error}") from None
+        if not isinstance(settings, dict) or not isinstance(settings.get("pretrained_cfg"), dict):
+            raise InputError(f"backbone.weights: {folder / 'config.json'} is not timm's: it has no pretrained_cfg")
+        return settings
+
+    @staticmethod
+    def _refuse_missing(folder: Path) -> None:
+        if not folder.exists():
+            architecture = f"; for random weights of this architecture set backbone.model={folder}"
+            raise InputError(
+                f"backbone.weights: no such file or folder: {folder}{architecture if timm.is_model(str(folder)) else ''}"
+            )
+        if (folder / "backbone").is_dir():
+            raise InputError(f"backbone.weights: {folder} is a run; its weights are in {folder / 'backbone'}")
+
+
+def open_backbone(source: BackboneSource, image_size: int) -> nn.Module:
+    """The timm model of `source` in evaluation mode: float (B, 3, h, w), normalised, to features (B, D).
+
+    Pixels are normalised as the folder's config.json says, or as timm does for the architecture.
+
+    Raises:
+        InputError: weights that are missing, damaged or of another architecture; a size that the network does not take.
+    """
+    config = BackboneConfig(model=source.architecture(), weights=source.weights)
+    settings = source.folder_settings().get("pretrained_cfg", {})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(source.seed)
+        try:
+            model = build_backbone(config, image_size)
+        except (OSError, RuntimeError, ValueError) as error:
+            if source.weights != TIMM:
+                raise
+            reason = str(error).strip().splitlines()[0]
+            raise InputError(
+                f"backbone.weights: timm's own for {config.model} cannot be fetched ({reason}); give a file of them"
+            ) from None
+    check_input_size(model, image_size, "image_size")
+    for key in ("mean", "std"):
+        if key in settings:
+            model.pretrained_cfg[key] = settings[key]  # type: ignore[index,operator]
+    return model.eval()
+
+
+class Embedder(nn.Module):
+    """uint8 pixels (B, h, w, 3) to float32 features (B, D)."""
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone, self.normalize = backbone, normalization_of(backbone)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        features: Tensor = self.backbone(self.normalize(pixels)).float()
+        return features
+
+
+def fingerprint(embedder: Embedder) -> str:
+    """SHA-256 of everything that features depend on besides the images: every weight, by name, and the normalisation."""
+    digest = hashlib.sha256(type(embedder.backbone).__name__.encode())
+    tensors = {**embedder.backbone.state_dict(), "mean": embedder.normalize.mean, "std": embedder.normalize.std}
+    for name, value in sorted(tensors.items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

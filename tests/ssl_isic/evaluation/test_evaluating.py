@@ -1,0 +1,223 @@
+"""`ssl-isic evaluate` from words to files, on tiny networks; killed and gone on; and each wrong input."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import timm
+from PIL import Image
+from safetensors.torch import save_file
+
+from ssl_isic.compare import main
+from ssl_isic.embed import main as embed_main
+from ssl_isic.evaluation import comparison, kept
+from ssl_isic.evaluation.colour import colour_features
+from ssl_isic.evaluation.neighbours import knn_scores
+from ssl_isic.evaluation.probe import linear_probe
+from ssl_isic.evaluation.scores import standardised
+from ssl_isic.metrics import roc_auc
+
+WriteHdf5 = Callable[[Path, Mapping[str, bytes]], Path]
+QUICK = ["workers=0", "image_size=32", "draws=1", "resamples=20", "map=pca"]
+
+
+def words_for(files: Any, backbone: Path, out: Path) -> list[str]:
+    """The 36 lesions in the folds of their file, by a folder, and by the same weights as a file."""
+    return [
+        f"backbones.folder={backbone}",
+        f"backbones.file.weights={backbone / 'model.safetensors'}",
+        "backbones.file.model=test_resnet",
+        f"images={files.images}",
+        f"table={files.table}",
+        f"folds={files.folds}",
+        "map_columns=[clinic]",
+        f"out={out}",
+        *QUICK,
+    ]
+
+
+@pytest.fixture(scope="module")
+def evaluated(
+    tmp_path_factory: pytest.TempPathFactory, labelled_files: Any, backbone_folder: Path
+) -> tuple[Path, list[str]]:
+    """A finished evaluation, not to be written to, and its words."""
+    out = tmp_path_factory.mktemp("evaluated") / "out"
+    words = words_for(labelled_files, backbone_folder, out)
+    assert main(words) == 0
+    return out, words
+
+
+def test_it_leaves_every_file(evaluated: tuple[Path, list[str]]) -> None:
+    out, _ = evaluated
+    pictures = ["few_shot.png", "map.png", "neighbours-file.png", "neighbours-folder.png"]
+    texts = ["config.yaml", "few_shot.csv", "report.csv", "report.json"]
+    assert sorted(path.name for path in out.iterdir()) == sorted([*pictures, *texts, "features"])
+    for name in pictures:
+        with Image.open(out / name) as image:
+            image.verify()
+
+
+def test_the_report_has_both_baselines_and_the_figures_of_the_parts(
+    evaluated: tuple[Path, list[str]], labelled_files: Any, backbone_folder: Path, tmp_path: Path
+) -> None:
+    out, _ = evaluated
+    report = pd.read_csv(out / "report.csv").set_index("name")
+    random = [f"random test_resnet, seed {seed}" for seed in range(3)]
+    assert list(report.index) == ["folder", "file", *random, "random test_resnet, 3 seeds", "12 colour numbers"]
+    mean = report.loc["random test_resnet, 3 seeds"]
+    assert mean["probe_auc"] == pytest.approx(report.loc[random, "probe_auc"].mean())
+    assert mean["knn_auc_low"] == report.loc[random, "knn_auc"].min()
+
+    target, groups = labelled_files.target.astype(float), np.array(labelled_files.groups)
+    embed = [f"backbone={backbone_folder}", f"images={labelled_files.images}", f"table={labelled_files.table}"]
+    assert embed_main([*embed, f"out={tmp_path / 'f.npy'}", "workers=0"]) == 0
+    features = np.load(tmp_path / "f.npy")
+    assert report.loc["folder", "knn_auc"] == pytest.approx(roc_auc(target, knn_scores(features, target, groups)))
+    probe = linear_probe(features, target, groups, labelled_files.fold)
+    assert report.loc["folder", "probe_auc"] == pytest.approx(roc_auc(target, probe))
+
+    pool = kept.ImagePool({"images": labelled_files.images})
+    colour = linear_probe(standardised(colour_features(pool, np.arange(36))), target, groups, labelled_files.fold)
+    assert report.loc["12 colour numbers", "probe_auc"] == pytest.approx(roc_auc(target, colour), abs=0.01)
+    lead = report.loc["folder", "probe_auc"] - report.loc["12 colour numbers", "probe_auc"]
+    assert report.loc["folder", "auc_minus_colour"] == pytest.approx(lead)
+    assert pd.isna(report.loc["12 colour numbers", "auc_minus_colour"])
+
+
+def test_the_json_says_how_and_the_few_shot_file_has_every_draw(evaluated: tuple[Path, list[str]]) -> None:
+    out, _ = evaluated
+    report = json.loads((out / "report.json").read_text())
+    assert (report["images"], report["positives"], report["groups"], report["folds"]) == (36, 8, 18, 3)
+    assert report["knn"] == {"k": 20, "temperature": 0.07}
+    assert len(report["rows"]) == 7
+    shots = pd.read_csv(out / "few_shot.csv")
+    assert shots.groupby("name").size().to_dict() == {
+        "folder": 5,
+        "file": 5,
+        "random test_resnet": 15,
+        "12 colour numbers": 5,
+    }
+    assert sorted(shots["share"].unique()) == [0.01, 0.05, 0.1, 0.25, 1.0]
+
+
+def test_what_was_done_is_not_done_again(
+    evaluated: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, words = evaluated
+    before = (out / "report.csv").read_bytes(), (out / "few_shot.csv").read_bytes()
+    embedded, scored = list[str](), list[int]()
+    original_embedded, original_score = kept.embedded, comparison.score
+
+    def note_embedded(*arguments: Any) -> Any:
+        embedded.append(arguments[-1])
+        return original_embedded(*arguments)
+
+    def note_score(*arguments: Any) -> Any:
+        scored.append(arguments[0].shape[1])
+        return original_score(*arguments)
+
+    monkeypatch.setattr(kept, "embedded", note_embedded)
+    monkeypatch.setattr(comparison, "score", note_score)
+    assert main(words) == 0
+    assert (embedded, scored) == ([], [])
+
+    shots = sorted((out / "features").glob("*.npy"), key=lambda path: np.load(path).shape[1])
+    colour, one = shots[0], shots[1]
+    for path in (one, *one.parent.glob(f"{one.stem}.scores-*"), *colour.parent.glob(f"{colour.stem}.scores-*")):
+        path.unlink()  # as if killed before these were made
+    (out / "report.csv").unlink()
+    assert main(words) == 0
+    assert len(embedded) == 1
+    assert sorted(scored) == [12, np.load(one).shape[1]]
+    assert ((out / "report.csv").read_bytes(), (out / "few_shot.csv").read_bytes()) == before
+    assert "| 12 colour numbers " in capsys.readouterr().out
+
+
+def test_features_are_kept_by_weights_ids_images_and_size(
+    evaluated: tuple[Path, list[str]], labelled_files: Any
+) -> None:
+    out, _ = evaluated
+    # the folder and the file have other normalisations, so they are two; and three random ones, and colour
+    assert len(list((out / "features").glob("*.npy"))) == 6
+    accelerator = kept.Accelerator()
+    pool = kept.ImagePool({"images": labelled_files.images})
+    reading = kept.ReadingConfig(images=labelled_files.images, workers=0)
+    random = kept.BackboneSource(model="test_resnet")
+
+    def key(ids: list[str], size: int) -> str:
+        indices = np.arange(len(ids))
+        return kept.KeptFeatures(out, pool, ids, indices, size, reading, accelerator).key(random)
+
+    assert key(["a", "b"], 32) == key(["a", "b"], 32)
+    assert len({key(["a", "b"], 32), key(["b", "a"], 32), key(["a"], 32), key(["a", "b"], 64)}) == 4
+
+
+def test_images_that_do_not_decode_are_left_out_for_all(
+    tmp_path: Path,
+    labelled_files: Any,
+    lesion_jpegs: dict[str, bytes],
+    write_hdf5: WriteHdf5,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    images = {name: lesion_jpegs[name] for name in labelled_files.ids}
+    images[labelled_files.ids[1]] = b"not an image"
+    store = write_hdf5(tmp_path / "images.hdf5", images)
+    words = [f"images={store}", f"table={labelled_files.table}", "folds=2", f"out={tmp_path / 'out'}", *QUICK]
+    assert main(["backbones={net: {model: test_resnet, seed: 9}}", *words]) == 0
+    assert f"1 images do not decode and are left out, the first is {labelled_files.ids[1]}" in capsys.readouterr().out
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert (report["images"], report["not_readable"]) == (35, [labelled_files.ids[1]])
+
+
+def test_wrong_input_is_one_line_and_writes_nothing(
+    tmp_path: Path,
+    labelled_files: Any,
+    backbone_folder: Path,
+    lesion_jpegs: dict[str, bytes],
+    write_hdf5: WriteHdf5,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out = tmp_path / "out"
+    frame = pd.read_csv(labelled_files.table)
+
+    def table(name: str, changed: pd.DataFrame) -> str:
+        changed.to_csv(tmp_path / name, index=False)
+        return f"table={tmp_path / name}"
+
+    def refused(*words: str) -> str:
+        capsys.readouterr()
+        assert main([*words_for(labelled_files, backbone_folder, out), *words]) == 2
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1, lines
+        assert not out.exists()
+        return lines[0]
+
+    file = backbone_folder / "model.safetensors"
+    other = tmp_path / "vit.safetensors"
+    save_file(timm.create_model("test_vit").state_dict(), other)
+    some = write_hdf5(tmp_path / "some.hdf5", {name: lesion_jpegs[name] for name in labelled_files.ids[:30]})
+    outlier = frame.assign(target=frame["target"].where(frame.index != 3, 2))
+
+    assert "no such file: /nowhere.hdf5" in refused("images=/nowhere.hdf5")
+    assert "there is no file /nowhere.csv" in refused("table=/nowhere.csv")
+    assert "has no column target" in refused(table("a.csv", frame.drop(columns="target")))
+    assert "has no column patient_id" in refused(table("b.csv", frame.drop(columns="patient_id")))
+    assert "has no column clinik; did you mean clinic?" in refused("map_columns=[clinik]")
+    assert "target must be 0 or 1, got 2 in row 5" in refused(table("c.csv", outlier))
+    assert "9 folds need 9 groups with positives, there are 8; lower folds" in refused("folds=9")
+    assert "cross-validation needs 2 or more folds" in refused("folds=1")
+    assert f"6 of 36 rows of {labelled_files.table} have no image in {some}" in refused(f"images={some}")
+    assert "backbones.file: weights: " + f"{file} is not of a test_vit" in refused("backbones.file.model=test_vit")
+    assert f"{other} is not of a test_resnet" in refused(f"backbones.file.weights={other}")
+    assert "backbones.folder: weights: no such file or folder: /nowhere" in refused("backbones.folder=/nowhere")
+    assert "'a/b' becomes part of a file's name" in refused(f"backbones.a/b={backbone_folder}")
+    assert "backbones.none: it needs weights=FOLDER" in refused("backbones={none: {}}")
+    assert "unknown key backbones.file.wights; did you mean weights?" in refused("backbones.file.wights=x")
+    assert "cannot write" in refused(f"out={labelled_files.table}/report")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert 'map=umap needs umap-learn: pip install "ssl-isic[umap]"' in refused("map=umap")
