@@ -50,8 +50,12 @@ class CropScales:
 CROP_SCALES = {
     ("lesion", "simclr"): CropScales((0.4, 1.0), (0.2, 0.5)),
     ("lesion", "dino"): CropScales((0.5, 1.0), (0.2, 0.5)),
+    ("lesion", "dinov2"): CropScales((0.5, 1.0), (0.2, 0.5)),
+    ("lesion", "mae"): CropScales((0.4, 1.0), (0.2, 0.5)),
     ("paper", "simclr"): CropScales((0.08, 1.0), (0.05, 0.4)),  # SimCLR, appendix A
     ("paper", "dino"): CropScales((0.4, 1.0), (0.05, 0.4)),  # DINO, section 3.2
+    ("paper", "dinov2"): CropScales((0.32, 1.0), (0.05, 0.32)),  # DINOv2, official configuration
+    ("paper", "mae"): CropScales((0.2, 1.0), (0.05, 0.4)),  # MAE, appendix A.1; it has no local crops
 }
 
 
@@ -70,12 +74,19 @@ class SeededViews:
     def __len__(self) -> int:
         return len(self._transforms)
 
-    def __call__(self, image: Image, seed: Sequence[int]) -> list[Image]:
-        """One view of `image` by each transform, in order; `seed` is any sequence of integers >= 0."""
+    def __call__(self, image: Image, seed: Sequence[int], other: Image | None = None) -> list[Image]:
+        """One view by each transform, in order; `seed` is any sequence of integers >= 0.
+
+        With `other`, another photograph of the same lesion, the second view and every other one after it show that.
+        """
         sequence = np.random.SeedSequence(list(seed))
         self._numpy_rng.bit_generator.state = np.random.PCG64(sequence).state
         self._python_rng.seed(int(sequence.generate_state(1, np.uint64)[0]))
-        return [np.ascontiguousarray(transform(image=image)["image"]) for transform in self._transforms]
+        shown = (image, image if other is None else other)
+        return [
+            np.ascontiguousarray(transform(image=shown[number % 2])["image"])
+            for number, transform in enumerate(self._transforms)
+        ]
 
     def _share_random_state(self) -> None:
         for transform in self._transforms:
@@ -122,6 +133,20 @@ def dino_views(config: ViewsConfig, local_crops: int) -> SeededViews:
         ]
         local_views = [_dino_paper_view(config.local_size, local, blur=0.5, solarize=0.0) for _ in range(local_crops)]
     return SeededViews(global_views + local_views)
+
+
+def dinov2_views(config: ViewsConfig, local_crops: int) -> SeededViews:
+    """DINO's views with DINOv2's scales of crops. Source: Oquab et al. 2023, official configuration (`paper`)."""
+    scales = CROP_SCALES[config.preset, "dinov2"]
+    whole, local = config.global_scale or scales.whole, config.local_scale or scales.local
+    return dino_views(config.model_copy(update={"global_scale": whole, "local_scale": local}), local_crops)
+
+
+def mae_view(config: ViewsConfig) -> SeededViews:
+    """MAE's one view: a crop and its mirrors, colours untouched. Source: He et al. 2022, appendix A.1 (`paper`)."""
+    scale = config.global_scale or CROP_SCALES[config.preset, "mae"].whole
+    mirror = A.D4(p=1.0) if config.preset == "lesion" else A.HorizontalFlip(p=0.5)
+    return SeededViews([A.Compose([_crop(config.size, scale), mirror])])
 
 
 def _lesion_view(size: int, scale: tuple[float, float]) -> A.Compose:

@@ -7,14 +7,11 @@ Batch norm of the teacher runs in training mode on the teacher's own batches, as
 statistics are the teacher's own.
 """
 
-import warnings
-from itertools import groupby
 from typing import Literal
 
 import torch
 from lightly.loss.dino_loss import DINOLoss
 from lightly.models.modules.center import center_mean, center_momentum
-from lightly.models.modules.heads import DINOProjectionHead
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -22,12 +19,15 @@ from ssl_isic.backbones import BackboneConfig, build_backbone, feature_size, nor
 from ssl_isic.data.loading import Batch
 from ssl_isic.data.views import SeededViews, ViewsConfig, dino_views
 from ssl_isic.methods.diagnostics import feature_std, prototype_entropies
-from ssl_isic.methods.method import DataFacts, Default, MethodSettings, RunShape
+from ssl_isic.methods.method import DataFacts, Default, MethodSettings, RunShape, crop_defaults
+from ssl_isic.methods.multicrop import GLOBAL_CROPS, forward_by_resolution
+from ssl_isic.methods.teacher import hold_prototypes, move_teacher, prototype_head, prototypes_default, start_teacher
 from ssl_isic.optim import ParameterGroup, parameter_groups
 from ssl_isic.schedules import cosine, linear_then_constant
 from ssl_isic.task import Task, full_precision
 
-GLOBAL_CROPS = 2
+LOOKBACK = 1 / 500  # of the run, the time constant of the teacher's moving average
+LEAST_EMA, MOST_EMA = 0.98, 0.9995
 
 
 class DINOConfig(MethodSettings):
@@ -66,7 +66,17 @@ class DINOConfig(MethodSettings):
         return DINO(self, backbone, run.image_size, run.steps_per_epoch, run.total_steps)
 
     def defaults(self, facts: DataFacts) -> list[Default]:
-        return []
+        ema = min(max(1 - 1 / (LOOKBACK * facts.total_steps), LEAST_EMA), MOST_EMA)
+        return [
+            prototypes_default(facts.images),
+            Default("method.ema", round(ema, 5), f"the teacher looks back over 1/{1 / LOOKBACK:.0f} of the run"),
+            Default("optim.name", "adamw", "AdamW for all networks (DINO)"),
+            Default("optim.lr", 5e-4, "5e-4 for 256 images (DINO)"),
+            Default("optim.lr_batch_size", 256, "the learning rate grows with the batch (DINO)"),
+            Default("optim.weight_decay", 0.04, "rises from 0.04 to 0.4 (DINO)"),
+            Default("optim.end_weight_decay", 0.4, "rises from 0.04 to 0.4 (DINO)"),
+            *crop_defaults(facts, "dino", local=True),
+        ]
 
 
 class DINO(Task):
@@ -81,12 +91,18 @@ class DINO(Task):
         self.frozen_steps = round(config.freeze_last_layer_epochs * steps_per_epoch)
         self.student = build_backbone(backbone, image_size)
         self.teacher = build_backbone(backbone.model_copy(update={"drop_path": 0.0}), image_size)
-        self.student_head = _head(config, feature_size(self.student))
-        self.teacher_head = _head(config, feature_size(self.student))
-        self.teacher.load_state_dict(self.student.state_dict())
-        self.teacher_head.load_state_dict(self.student_head.state_dict())
-        self.teacher.requires_grad_(False)
-        self.teacher_head.requires_grad_(False)
+        self.student_head, self.teacher_head = (
+            prototype_head(
+                feature_size(self.student),
+                config.prototypes,
+                config.hidden_size,
+                config.bottleneck_size,
+                config.head_batch_norm,
+            )
+            for _ in range(2)
+        )
+        start_teacher(self.teacher, self.student)
+        start_teacher(self.teacher_head, self.student_head)
         self.normalize = normalization_of(self.student)
         # momentum 1: the criterion leaves its center alone, which moves in after_step, once per optimizer step
         self.criterion = DINOLoss(config.prototypes, student_temp=config.student_temperature, center_momentum=1.0)
@@ -132,39 +148,29 @@ class DINO(Task):
     def before_optimizer(self, step: int) -> None:
         """Keep the prototypes still during the first epochs."""
         if step < self.frozen_steps:
-            for parameter in self.student_head.last_layer.parameters():
-                parameter.grad = None
+            hold_prototypes(self.student_head)
 
     @torch.no_grad()
     def after_step(self, step: int) -> None:
         """Move the teacher and the center, once per optimizer step."""
         momentum = self.ema_momentum(step)
-        for teacher, student in ((self.teacher, self.student), (self.teacher_head, self.student_head)):
-            for slow, fast in zip(teacher.parameters(), student.parameters(), strict=True):
-                slow.lerp_(fast.to(slow.dtype), 1 - momentum)
+        move_teacher(self.teacher, self.student, momentum)
+        move_teacher(self.teacher_head, self.student_head, momentum)
         batch_center = center_mean(torch.cat(self.teacher_means), dim=(0, 1))
         self.criterion.center.copy_(center_momentum(self.criterion.center, batch_center, self.config.center_momentum))
         self.teacher_means.clear()
 
     def _student_outputs(self, views: list[Tensor]) -> list[Tensor]:
         """The student's outputs, one (B, K) a view, with one forward pass for each resolution."""
-        outputs: list[Tensor] = []
-        for _, same_size in groupby(views, key=lambda view: view.shape[1]):
-            group = list(same_size)
-            features = self.student(self.normalize(torch.cat(group)))
-            outputs += self.student_head(features).float().chunk(len(group))
-        return outputs
+
+        def outputs(images: Tensor) -> Tensor:
+            cosines: Tensor = self.student_head(self.student(images)).float()
+            return cosines
+
+        return forward_by_resolution(outputs, self.normalize, views)
 
     def _teacher_entropies(self, teacher_2B_K: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
         """See `prototype_entropies`, of what the student is asked to match."""
         return prototype_entropies(
             torch.softmax((teacher_2B_K - self.criterion.center.squeeze(0)) / temperature, dim=-1)
-        )
-
-
-def _head(config: DINOConfig, width: int) -> DINOProjectionHead:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # lightly uses the older form of weight_norm
-        return DINOProjectionHead(
-            width, config.hidden_size, config.bottleneck_size, config.prototypes, batch_norm=config.head_batch_norm
         )

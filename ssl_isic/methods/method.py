@@ -10,8 +10,10 @@ from typing import NamedTuple
 
 from ssl_isic.backbones import BackboneConfig
 from ssl_isic.config import Config
-from ssl_isic.data.views import SeededViews, ViewsConfig
+from ssl_isic.data.views import CROP_SCALES, SeededViews, ViewsConfig
 from ssl_isic.task import Task
+
+MIN_ZOOM = 0.5  # px of the image for a px of the view
 
 
 @dataclass(frozen=True)
@@ -36,19 +38,21 @@ class DataFacts:
     """Median side of an image, the geometric mean of width and height, px."""
     batch_size: int
     """Images of one optimizer step, over all ranks."""
-    view_px: int
-    """Side of a global view, px."""
+    views: ViewsConfig
+    """The views that the user asked for."""
     total_steps: int
     """Optimizer steps of the whole run."""
     is_vit: bool
     """Whether the backbone is a vision transformer (it cuts the image into patches)."""
+    optimizer: str | None
+    """The optimizer that the user chose; None leaves it to the method."""
 
 
 class Default(NamedTuple):
     """A value for a key that the user left open, and the rule that made it."""
 
     key: str
-    value: float | int | str
+    value: float | str | tuple[float, float] | None
     rule: str
 
 
@@ -66,3 +70,24 @@ class MethodSettings(Config, ABC):
     @abstractmethod
     def defaults(self, facts: DataFacts) -> list[Default]:
         """Values of `method.*`, `optim.*` and `views.*` that follow from the data, for keys that are not set."""
+
+
+def crop_defaults(facts: DataFacts, method: str, *, local: bool = False) -> list[Default]:
+    """The scales of the crops: those of the preset for `method`, and no crop with under half of its view's px a side.
+
+    `local` says whether the method has local crops.
+    """
+    scales = CROP_SCALES[facts.views.preset, method]
+    rule = f"the preset's, but {MIN_ZOOM:g} px or more for each px of the view; images are {facts.image_px:.0f} px"
+    whole = _zoom_limited(scales.whole, facts.views.size, facts.image_px)
+    defaults = [Default("views.global_scale", whole, rule)]
+    if local:
+        small = _zoom_limited(scales.local, facts.views.local_size, facts.image_px)
+        defaults.append(Default("views.local_scale", small, rule))
+    return defaults
+
+
+def _zoom_limited(scale: tuple[float, float], view_px: int, image_px: float) -> tuple[float, float]:
+    smallest, largest = scale
+    needed = (MIN_ZOOM * view_px / image_px) ** 2
+    return max(smallest, min(round(needed, 3), 0.8 * largest)), largest

@@ -7,7 +7,6 @@ Shapes: B images of one rank, D features, P projected features.
 from typing import Literal
 
 import torch
-from lightly.loss.ntx_ent_loss import NTXentLoss
 from lightly.models.modules.heads import SimCLRProjectionHead
 from pydantic import Field
 from torch import Tensor, nn
@@ -15,18 +14,28 @@ from torch import Tensor, nn
 from ssl_isic.backbones import BackboneConfig, build_backbone, feature_size, normalization_of
 from ssl_isic.data.loading import Batch
 from ssl_isic.data.views import SeededViews, ViewsConfig, simclr_views
+from ssl_isic.methods.chunks import in_chunks
+from ssl_isic.methods.contrast import contrastive_loss
 from ssl_isic.methods.diagnostics import feature_std
-from ssl_isic.methods.method import DataFacts, Default, MethodSettings, RunShape
+from ssl_isic.methods.method import DataFacts, Default, MethodSettings, RunShape, crop_defaults
 from ssl_isic.optim import ParameterGroup, parameter_groups
 from ssl_isic.task import Task, full_precision
+
+LARS_FROM_BATCH = 1024
 
 
 class SimCLRConfig(MethodSettings):
     """SimCLR: contrast of two views, negatives from the whole batch over all ranks."""
 
     name: Literal["simclr"] = "simclr"
+    loss: Literal["nt_xent", "dcl"] = "nt_xent"
+    """`dcl` is decoupled: the positive is left out of the denominator, which helps small batches."""
     temperature: float = Field(0.1, gt=0)
     """Temperature of the softmax over similarities (0.5 in the paper's CIFAR-10 runs)."""
+    not_negative: Literal["itself", "lesion", "patient"] = "itself"
+    """`lesion` and `patient` leave other images of the same one out of the negatives; they need data.tables."""
+    chunk: int | None = Field(None, ge=1)
+    """Images that are in the backbone at once; null takes all. The gradient is that of the whole batch (GradCache)."""
     hidden_size: int = Field(2048, ge=1)
     """Width of the projection head."""
     projection_size: int = Field(128, ge=1)
@@ -43,7 +52,29 @@ class SimCLRConfig(MethodSettings):
         return SimCLR(self, backbone, run.image_size)
 
     def defaults(self, facts: DataFacts) -> list[Default]:
-        return []
+        optimizer = facts.optimizer or ("lars" if facts.batch_size >= LARS_FROM_BATCH else "adamw")
+        lr, lr_rule, decay, decay_rule = {
+            "lars": (
+                0.075 * facts.batch_size**0.5,
+                "0.075 x sqrt(batch) (SimCLR, appendix B.1)",
+                1e-6,
+                "SimCLR, section 2.2",
+            ),
+            "sgd": (
+                0.06 * facts.batch_size / 128,
+                "0.06 x batch / 128 (lightly's CIFAR-10 benchmark)",
+                5e-4,
+                "as optim.lr",
+            ),
+            "adamw": (1e-3 * (facts.batch_size / 128) ** 0.5, "1e-3 x sqrt(batch / 128)", 0.01, "with AdamW"),
+        }[optimizer]
+        return [
+            Default("optim.name", optimizer, f"LARS for {LARS_FROM_BATCH} images a step and more, else AdamW"),
+            Default("optim.lr", lr, lr_rule),
+            Default("optim.lr_batch_size", None, "the rule of optim.lr has the batch in it"),
+            Default("optim.weight_decay", decay, decay_rule),
+            *crop_defaults(facts, "simclr"),
+        ]
 
 
 class SimCLR(Task):
@@ -51,6 +82,7 @@ class SimCLR(Task):
 
     def __init__(self, config: SimCLRConfig, backbone: BackboneConfig, image_size: int) -> None:
         super().__init__()
+        self.config = config
         self.backbone = build_backbone(backbone, image_size)
         self.normalize = normalization_of(self.backbone)
         self.head = SimCLRProjectionHead(
@@ -60,17 +92,27 @@ class SimCLR(Task):
             num_layers=config.head_layers,
             batch_norm=config.head_batch_norm,
         )
-        # a mean of per-rank losses over gathered negatives, and a gather that carries gradient
-        self.criterion = NTXentLoss(temperature=config.temperature, gather_distributed=True)
 
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
-        first, second = batch["views"]
-        features_2B_D = self.backbone(self.normalize(torch.cat([first, second])))
+        pixels = torch.cat(batch["views"])
+        features_2B_D = in_chunks(lambda part: self.backbone(self.normalize(part)), pixels, self.config.chunk, self)
         projected_B_P, other_B_P = self.head(features_2B_D).float().chunk(2)
         with full_precision(projected_B_P):
-            loss = self.criterion(projected_B_P, other_B_P)
+            contrast = contrastive_loss(
+                projected_B_P,
+                other_B_P,
+                self.config.temperature,
+                decoupled=self.config.loss == "dcl",
+                group_B=None if self.config.not_negative == "itself" else batch[self.config.not_negative],
+            )
             alike = nn.functional.cosine_similarity(projected_B_P, other_B_P).mean()
-        return {"loss": loss, "positive_similarity": alike, "feature_std": feature_std(features_2B_D)}
+        return {
+            "loss": contrast.loss,
+            "negatives": contrast.negatives,
+            "positive_similarity": alike,
+            "feature_std": feature_std(features_2B_D),
+            "projection_std": feature_std(torch.cat([projected_B_P, other_B_P])),
+        }
 
     def parameter_groups(self) -> list[ParameterGroup]:
         return parameter_groups(self.parameters())

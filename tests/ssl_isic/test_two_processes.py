@@ -10,7 +10,7 @@ import pytest
 import torch
 
 SCRIPT = Path(__file__).with_name("two_process_gradients.py")
-CASES = ("simclr", "dino", "dino accumulated", "classifier")
+CASES = ("simclr", "dino", "dino accumulated", "vicreg", "lejepa", "mae", "dinov2", "dinov2 accumulated", "classifier")
 
 
 def results_of(world_size: int, images: Path, folder: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ Launched by test_two_processes.py with one process and with two; run by hand:
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,12 +18,16 @@ from finetune.classifier import Classifier, HeadConfig
 from finetune.losses import FocalConfig
 from ssl_isic.backbones import BackboneConfig
 from ssl_isic.data.images import ImagePool
-from ssl_isic.data.loading import ShuffledOrder, TrainingImages
+from ssl_isic.data.loading import LoaderConfig, ShuffledOrder, TrainingImages, steps_per_epoch
 from ssl_isic.data.views import SeededViews, ViewsConfig, train_view
-from ssl_isic.loop import LoaderConfig, LoopConfig, fit, steps_per_epoch, total_steps
+from ssl_isic.loop import LoopConfig, fit, total_steps
 from ssl_isic.methods.dino import DINOConfig
+from ssl_isic.methods.dinov2 import DINOv2Config
+from ssl_isic.methods.lejepa import LeJEPAConfig
+from ssl_isic.methods.mae import MAEConfig
 from ssl_isic.methods.method import MethodSettings, RunShape
 from ssl_isic.methods.simclr import SimCLRConfig
+from ssl_isic.methods.vicreg import VICRegConfig
 from ssl_isic.optim import OptimConfig
 from ssl_isic.task import Task
 
@@ -53,6 +57,30 @@ def dino(images: Path, accumulate: int = 1) -> Case:
     return pretraining_case(images, config, accumulate)
 
 
+def vicreg(images: Path) -> Case:
+    config = VICRegConfig(hidden_size=32, projection_size=16, head_batch_norm=False)
+    return pretraining_case(images, config, accumulate=1)
+
+
+def lejepa(images: Path) -> Case:
+    small = {"slices": 32, "hidden_size": 32, "projection_size": 16}
+    return pretraining_case(images, LeJEPAConfig(local_crops=2, head_batch_norm=False, **small), accumulate=1)
+
+
+def mae(images: Path) -> Case:
+    return pretraining_case(images, MAEConfig(decoder_depth=1, decoder_width=32), accumulate=1)
+
+
+def dinov2(images: Path, centering: Literal["sinkhorn", "center"], accumulate: int) -> Case:
+    """Ranks hide different numbers of patches. KoLeo compares the images of one rank, so it is left out."""
+    small = {"prototypes": 32, "hidden_size": 32, "bottleneck_size": 16}
+    masks = {"mask_probability": 1.0, "mask_ratio": (0.5, 0.75)}
+    config = DINOv2Config(
+        local_crops=2, ema=0.5, freeze_last_layer_epochs=0, koleo_weight=0.0, centering=centering, **small, **masks
+    )
+    return pretraining_case(images, config, accumulate)
+
+
 def classifier(images: Path) -> Case:
     loop = LoopConfig(epochs=2 / 6, batch_size=8, clip_norm=None, log_every=1)
     pool = ImagePool({"train": images})
@@ -67,8 +95,13 @@ def classifier(images: Path) -> Case:
 CASES: dict[str, Callable[[Path], Case]] = {
     "simclr": simclr,
     "dino": dino,
+    "vicreg": vicreg,
+    "lejepa": lejepa,
     "classifier": classifier,
     "dino accumulated": lambda images: dino(images, accumulate=2),
+    "mae": mae,
+    "dinov2": lambda images: dinov2(images, "sinkhorn", accumulate=1),
+    "dinov2 accumulated": lambda images: dinov2(images, "center", accumulate=2),
 }
 
 

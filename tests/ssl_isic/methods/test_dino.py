@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from ssl_isic.backbones import BackboneConfig
+from ssl_isic.data.views import ViewsConfig
 from ssl_isic.methods.dino import DINO, DINOConfig
+from ssl_isic.methods.method import DataFacts
 from ssl_isic.optim import build_optimizer
 
 K, LOCAL, STEPS_AN_EPOCH, TOTAL = 24, 3, 4, 20
@@ -260,3 +262,15 @@ def test_batch_norm_of_the_teacher_keeps_its_own_statistics() -> None:
     assert teacher.num_batches_tracked == 1  # two global crops in one forward
     assert student.num_batches_tracked == 2  # and the local crops in another
     assert not torch.equal(teacher.running_mean, student.running_mean)
+
+
+@pytest.mark.parametrize(
+    ("images", "total_steps", "prototypes", "ema"),
+    [(10_000, 8_000, 1024, 0.98), (400_000, 156_250, 32768, 0.9968), (400_000, 10**7, 32768, 0.9995)],
+)
+def test_the_defaults_follow_the_size_of_the_data(images: int, total_steps: int, prototypes: int, ema: float) -> None:
+    facts = DataFacts(images, 130.0, 256, ViewsConfig(), total_steps, True, None)
+    values = {default.key: default.value for default in DINOConfig().defaults(facts)}
+    assert (values["method.prototypes"], values["method.ema"]) == (prototypes, pytest.approx(ema))
+    assert (values["optim.name"], values["optim.lr"], values["optim.lr_batch_size"]) == ("adamw", 5e-4, 256)
+    assert (values["optim.weight_decay"], values["optim.end_weight_decay"]) == (0.04, 0.4)

@@ -1,0 +1,251 @@
+"""DINOv2: DINO on whole lesions, the same on patches that the student does not see (iBOT), and features spread out (KoLeo).
+
+Source: Oquab et al. 2023, https://arxiv.org/abs/2304.07193, and the official code; Zhou et al. 2022 (iBOT),
+https://arxiv.org/abs/2111.07832; Sablayrolles et al. 2019 (KoLeo), https://arxiv.org/abs/1806.03198.
+Shapes: B images of one rank, 2B global crops (all first ones, then all second ones), N patches of a crop, L tokens with the
+class and register tokens in front, M hidden patches of all global crops, D features, K prototypes, V views.
+"""
+
+from typing import Annotated, Literal
+
+import torch
+from lightly.loss.koleo_loss import KoLeoLoss
+from pydantic import Field
+from torch import Tensor, nn
+
+from ssl_isic.backbones import BackboneConfig, build_backbone, feature_size, normalization_of
+from ssl_isic.data.loading import Batch
+from ssl_isic.data.views import SeededViews, ViewsConfig, dinov2_views
+from ssl_isic.methods.centering import Centering, MovingCenter, SinkhornCentering
+from ssl_isic.methods.diagnostics import feature_std, prototype_entropies
+from ssl_isic.methods.masks import block_masks, image_keys
+from ssl_isic.methods.method import DataFacts, Default, MethodSettings, RunShape, crop_defaults
+from ssl_isic.methods.multicrop import GLOBAL_CROPS, forward_by_resolution
+from ssl_isic.methods.patch_tokens import features_of, layerwise_groups, masked_vit
+from ssl_isic.methods.teacher import hold_prototypes, move_teacher, prototype_head, prototypes_default, start_teacher
+from ssl_isic.optim import ParameterGroup, parameter_groups
+from ssl_isic.schedules import cosine, linear_then_constant
+from ssl_isic.task import Task, full_precision
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class DINOv2Config(MethodSettings):
+    """DINOv2: DINO, hidden patches (iBOT) and spread features (KoLeo); vision transformers only."""
+
+    name: Literal["dinov2"] = "dinov2"
+    local_crops: int = Field(8, ge=0)
+    """Local crops an image, beside two global ones."""
+    prototypes: int = Field(4096, ge=2)
+    """Width K of the output of each of the two heads (65536 for ImageNet; smaller data want fewer)."""
+    hidden_size: int = Field(2048, ge=1)
+    """Width of the heads."""
+    bottleneck_size: int = Field(256, ge=1)
+    """Width of the normalised layer before the prototypes."""
+    student_temperature: float = Field(0.1, gt=0)
+    """Softmax temperature of the student."""
+    teacher_temperature: float = Field(0.07, gt=0)
+    """Softmax temperature of the teacher after its warm-up."""
+    teacher_warmup_temperature: float = Field(0.04, gt=0)
+    """Softmax temperature of the teacher at the first step."""
+    teacher_warmup_epochs: float = Field(30.0, ge=0)
+    """Epochs over which the teacher's temperature rises."""
+    ema: float = Field(0.992, ge=0, le=1)
+    """Momentum of the teacher at the first step; 1 at the last, on a cosine."""
+    centering: Literal["sinkhorn", "center"] = "sinkhorn"
+    """What keeps the teacher from few prototypes: Sinkhorn-Knopp over all ranks, or DINO's moving center."""
+    sinkhorn_iterations: int = Field(3, ge=1)
+    """Rounds of Sinkhorn-Knopp."""
+    center_momentum: float = Field(0.9, ge=0, le=1)
+    """Momentum of the moving centers."""
+    mask_probability: float = Field(0.5, ge=0, le=1)
+    """Share of the global crops in which the student does not see all patches."""
+    mask_ratio: tuple[Share, Share] = (0.1, 0.5)
+    """Share of the patches of such a crop that is hidden, smallest and largest."""
+    ibot_weight: float = Field(1.0, ge=0)
+    """Weight of the loss on hidden patches."""
+    koleo_weight: float = Field(0.1, ge=0)
+    """Weight of the loss that spreads the features of the images of one rank."""
+    freeze_last_layer_epochs: float = Field(1.0, ge=0)
+    """Epochs during which the prototypes stand still."""
+    layer_decay: float = Field(0.9, gt=0, le=1)
+    """Learning rate of a block as a share of the next one's."""
+    patch_embed_lr_scale: float = Field(0.2, ge=0)
+    """Learning rate of the patch embedding as a share of what its layer would have."""
+
+    def build_views(self, views: ViewsConfig) -> SeededViews:
+        return dinov2_views(views, self.local_crops)
+
+    def build(self, backbone: BackboneConfig, run: RunShape) -> "DINOv2":
+        return DINOv2(self, backbone, run.image_size, run.steps_per_epoch, run.total_steps)
+
+    def defaults(self, facts: DataFacts) -> list[Default]:
+        epochs = facts.total_steps * facts.batch_size / facts.images
+        lr = 4e-3 * (facts.batch_size / 1024) ** 0.5
+        return [
+            prototypes_default(facts.images),
+            Default(
+                "method.teacher_warmup_epochs", min(30.0, round(0.3 * epochs, 1)), "30, three tenths of the run at most"
+            ),
+            Default("optim.name", "adamw", "AdamW for all networks (DINOv2)"),
+            Default("optim.lr", lr, "4e-3 x sqrt(batch / 1024) (DINOv2)"),
+            Default("optim.lr_batch_size", None, "the rule of optim.lr has the batch in it"),
+            Default("optim.weight_decay", 0.04, "rises from 0.04 to 0.4 (DINOv2)"),
+            Default("optim.end_weight_decay", 0.4, "rises from 0.04 to 0.4 (DINOv2)"),
+            *crop_defaults(facts, "dinov2", local=True),
+        ]
+
+
+class DINOv2(Task):
+    """Student, teacher and what centers the teacher's outputs. All are in the state dict."""
+
+    def __init__(
+        self, config: DINOv2Config, backbone: BackboneConfig, image_size: int, steps_per_epoch: int, total_steps: int
+    ) -> None:
+        super().__init__()
+        self.config, self.total_steps = config, total_steps
+        self.warmup_steps = round(config.teacher_warmup_epochs * steps_per_epoch)
+        self.frozen_steps = round(config.freeze_last_layer_epochs * steps_per_epoch)
+        self.student = masked_vit(backbone, image_size, config.name)
+        self.teacher = build_backbone(backbone.model_copy(update={"drop_path": 0.0}), image_size)
+        self.grid: tuple[int, int] = self.student.vit.patch_embed.grid_size
+        self.student_head, self.teacher_head = (self._head() for _ in range(2))
+        self.student_patch_head, self.teacher_patch_head = (self._head() for _ in range(2))
+        for teacher, student in self._pairs():
+            start_teacher(teacher, student)
+        self.normalize = normalization_of(self.teacher)
+        self.centering, self.patch_centering = (_centering(config) for _ in range(2))
+        self.koleo = KoLeoLoss()
+
+    def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        views, temperature = batch["views"], self.teacher_temperature(step)
+        images = self.normalize(torch.cat(views[:GLOBAL_CROPS]))
+        hidden_2B_N = self._hidden(batch["row"], step)
+        with torch.no_grad():
+            tokens = self.teacher.forward_features(images)  # type: ignore[operator]
+            features_2B_D, teacher_patches = features_of(self.teacher, tokens)
+            teacher_2B_K = self.teacher_head(features_2B_D).float()
+            teacher_MK = self.teacher_patch_head(teacher_patches[hidden_2B_N]).float()
+        student_2B_D, student_patches = self._student_features(images, hidden_2B_N)
+        student_VBK = torch.stack([*self.student_head(student_2B_D).float().chunk(2), *self._local_outputs(views)])
+        student_MK = self.student_patch_head(student_patches[hidden_2B_N]).float()
+        with full_precision(images):
+            target_2B_K = self.centering(teacher_2B_K, temperature)
+            dino = across_views(target_2B_K.unflatten(0, (GLOBAL_CROPS, -1)), self._log_softmax(student_VBK))
+            target_MK = self.patch_centering(teacher_MK, temperature)
+            ibot = on_hidden_patches(target_MK, self._log_softmax(student_MK), hidden_2B_N)
+            # not between the crops of one image, which are to be alike
+            koleo = torch.stack([self.koleo(crop_BD) for crop_BD in student_2B_D.float().chunk(GLOBAL_CROPS)]).sum()
+            loss = dino + self.config.ibot_weight * ibot + self.config.koleo_weight * koleo
+            entropy, marginal = prototype_entropies(target_2B_K)
+        return {
+            "loss": loss,
+            "dino": dino,
+            "ibot": ibot,
+            "koleo": koleo,
+            "teacher_entropy": entropy,
+            "marginal_entropy": marginal,
+            "feature_std": feature_std(features_2B_D),
+        }
+
+    def teacher_temperature(self, step: int) -> float:
+        """The teacher's temperature at `step`."""
+        warm, full = self.config.teacher_warmup_temperature, self.config.teacher_temperature
+        return linear_then_constant(step, self.warmup_steps, warm, full)
+
+    def ema_momentum(self, step: int) -> float:
+        """The teacher's momentum at `step`: a cosine from `ema` to 1."""
+        return cosine(step, self.total_steps, self.config.ema, 1.0)
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        heads = [*self.student_head.parameters(), *self.student_patch_head.parameters()]
+        return [
+            *layerwise_groups(self.student, self.config.layer_decay, self.config.patch_embed_lr_scale),
+            *parameter_groups(heads),
+        ]
+
+    def networks(self) -> list[nn.Module]:
+        """Student and teacher, which know their sizes, and their blocks, which are what the tokens go through."""
+        return [self.student.vit, self.teacher, self.student.vit.blocks, self.teacher.blocks]
+
+    def exported(self) -> nn.Module:
+        return self.teacher
+
+    def before_optimizer(self, step: int) -> None:
+        """Keep the prototypes still during the first epochs."""
+        if step < self.frozen_steps:
+            hold_prototypes(self.student_head)
+            hold_prototypes(self.student_patch_head)
+
+    def after_step(self, step: int) -> None:
+        """Move the teacher and the centers, once per optimizer step."""
+        for teacher, student in self._pairs():
+            move_teacher(teacher, student, self.ema_momentum(step))
+        self.centering.after_step()
+        self.patch_centering.after_step()
+
+    def _pairs(self) -> list[tuple[nn.Module, nn.Module]]:
+        return [
+            (self.teacher, self.student.vit),
+            (self.teacher_head, self.student_head),
+            (self.teacher_patch_head, self.student_patch_head),
+        ]
+
+    def _head(self) -> nn.Module:
+        config = self.config
+        head: nn.Module = prototype_head(
+            feature_size(self.student.vit), config.prototypes, config.hidden_size, config.bottleneck_size
+        )
+        return head
+
+    def _hidden(self, rows_B: Tensor, step: int) -> Tensor:
+        """bool (2B, N), True where the student does not see a patch of a global crop."""
+        keys = torch.cat([image_keys(step, rows_B, view) for view in range(GLOBAL_CROPS)])
+        return block_masks(keys, self.grid, self.config.mask_probability, self.config.mask_ratio).flatten(1)
+
+    def _student_features(self, images: Tensor, hidden_2B_N: Tensor) -> tuple[Tensor, Tensor]:
+        seen = hidden_2B_N.new_zeros(len(images), self.student.vit.num_prefix_tokens)
+        return features_of(self.student.vit, self.student.encode(images, mask=torch.cat([seen, hidden_2B_N], dim=1)))
+
+    def _local_outputs(self, views: list[Tensor]) -> list[Tensor]:
+        """The student's outputs for the local crops, one (B, K) a crop."""
+
+        def outputs(images: Tensor) -> Tensor:
+            features, _ = features_of(self.student.vit, self.student.encode(images))
+            cosines: Tensor = self.student_head(features).float()
+            return cosines
+
+        return forward_by_resolution(outputs, self.normalize, views[GLOBAL_CROPS:])
+
+    def _log_softmax(self, student: Tensor) -> Tensor:
+        return torch.log_softmax(student / self.config.student_temperature, dim=-1)
+
+
+def across_views(target_TBK: Tensor, log_p_VBK: Tensor) -> Tensor:
+    """Mean over images and over pairs of a teacher's view and another one of the student's of their cross-entropy.
+
+    The T views of the teacher are the first of the student's V.
+
+    Source: Caron et al. 2021, https://arxiv.org/abs/2104.14294, equation 3.
+    """
+    entropy_TV = -torch.einsum("tbk,vbk->tv", target_TBK, log_p_VBK) / target_TBK.shape[1]
+    same = entropy_TV.diagonal()
+    return (entropy_TV.sum() - same.sum()) / (entropy_TV.numel() - len(same))
+
+
+def on_hidden_patches(target_MK: Tensor, log_p_MK: Tensor, hidden_CN: Tensor) -> Tensor:
+    """Mean over C crops of the mean cross-entropy over a crop's hidden patches, 0 for a crop without any.
+
+    Rows are the hidden patches in the order of `hidden_CN`, bool (C, N).
+
+    Source: Zhou et al. 2022, equation 2, weighted by crop as in DINOv2's code.
+    """
+    share_CN = 1 / hidden_CN.sum(dim=1, keepdim=True).clamp(min=1).expand_as(hidden_CN)
+    entropy_M = -(target_MK * log_p_MK).sum(dim=1)
+    return (share_CN[hidden_CN] * entropy_M).sum() / len(hidden_CN)
+
+
+def _centering(config: DINOv2Config) -> Centering:
+    if config.centering == "sinkhorn":
+        return SinkhornCentering(config.sinkhorn_iterations)
+    return MovingCenter(config.prototypes, config.center_momentum)
