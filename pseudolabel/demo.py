@@ -29,9 +29,11 @@ from ssl_isic.errors import command
 from ssl_isic.loop import LoopConfig
 from ssl_isic.methods.simclr import SimCLRConfig
 from ssl_isic.metrics import Interval, bootstrap, partial_auc, roc_auc
+from ssl_isic.monitoring import MonitorConfig
 from ssl_isic.optim import OptimConfig
 from ssl_isic.pictures import contact_sheet, loss_curves
-from ssl_isic.pretraining import PoolConfig, PretrainConfig, pretrain
+from ssl_isic.pool import PoolConfig
+from ssl_isic.pretraining import PretrainConfig, pretrain
 
 FOLDS = 3
 LESIONS_SHOWN = 4
@@ -125,6 +127,7 @@ def _pretraining(config: DemoConfig, files: SyntheticFiles) -> PretrainConfig:
         method=SimCLRConfig(hidden_size=512),
         optim=OptimConfig(lr=1e-3, lr_batch_size=None, weight_decay=0.01),
         loop=LoopConfig(epochs=config.pretrain_epochs, batch_size=100, channels_last=True, log_every=5, save_every=50),
+        monitor=MonitorConfig(images=0),
     )
 
 

@@ -17,6 +17,8 @@ from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from timm.models import save_for_hf
+from timm.models.eva import Eva
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from ssl_isic.config import Config
@@ -59,11 +61,7 @@ def build_backbone(config: BackboneConfig, image_size: int, num_classes: int = 0
     Raises:
         InputError: no such architecture, weights that are missing or belong to another architecture.
     """
-    if config.model not in timm.list_models(config.model.partition(".")[0]):
-        near = difflib.get_close_matches(config.model, timm.list_models())
-        raise InputError(
-            f"backbone.model: timm has no {config.model}; try one of {', '.join(near) or 'timm.list_models()'}"
-        )
+    _check_architecture(config.model)
     state = None
     if config.weights is not None and config.weights != "timm":
         state = _read_weights(Path(config.weights))
@@ -74,6 +72,17 @@ def build_backbone(config: BackboneConfig, image_size: int, num_classes: int = 0
     if config.grad_checkpointing:
         model.set_grad_checkpointing(True)  # type: ignore[operator]
     return model
+
+
+def is_vision_transformer(config: BackboneConfig) -> bool:
+    """Whether the architecture is a plain vision transformer: its patches stay tokens, of which some can be masked.
+
+    Raises:
+        InputError: no such architecture.
+    """
+    _check_architecture(config.model)
+    with torch.device("meta"):  # no weights are made
+        return isinstance(timm.create_model(config.model), VisionTransformer | Eva)
 
 
 def normalization_of(model: nn.Module) -> Normalize:
@@ -107,6 +116,12 @@ def save_backbone(model: nn.Module, folder: Path, image_size: int) -> None:
         if folder.exists():
             os.replace(folder, Path(scratch) / "old")
         os.replace(new, folder)
+
+
+def _check_architecture(model: str) -> None:
+    if model not in timm.list_models(model.partition(".")[0]):
+        near = difflib.get_close_matches(model, timm.list_models())
+        raise InputError(f"backbone.model: timm has no {model}; try one of {', '.join(near) or 'timm.list_models()'}")
 
 
 def _create(

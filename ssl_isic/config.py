@@ -7,7 +7,7 @@ and exit code 2.
 import argparse
 import difflib
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin
 
@@ -28,8 +28,20 @@ class Config(BaseModel):
 C = TypeVar("C", bound=Config)
 
 
+Filler = Callable[[C], tuple[C, Mapping[str, str]]]
+
+
 def read_config(config_type: type[C], argv: Sequence[str], prog: str) -> C:
-    """Parse `[--config FILE] [--print-config] [key.sub=value ...]` into a `config_type`.
+    """Parse `[--config FILE] [--print-config] [key.sub=value ...]` into a `config_type`, see `read_filled_config`."""
+    return read_filled_config(config_type, argv, prog, lambda config: (config, {}))[0]
+
+
+def read_filled_config(
+    config_type: type[C], argv: Sequence[str], prog: str, fill: Filler[C]
+) -> tuple[C, Mapping[str, str]]:
+    """Parse `[--config FILE] [--print-config] [key.sub=value ...]` into a `config_type`, and `fill` what was left open.
+
+    `fill` returns the complete configuration and, by dotted key, the rule behind each value that it set.
 
     `--help` lists every key and exits; `--print-config` prints the resolved YAML and exits.
 
@@ -52,11 +64,11 @@ def read_config(config_type: type[C], argv: Sequence[str], prog: str) -> C:
     tree = load_yaml(options.config) if options.config else {}
     for word in options.overrides:
         _override(tree, word)
-    config = validate(config_type, tree, source=str(options.config or "the command line"))
+    config, rules = fill(validate(config_type, tree, source=str(options.config or "the command line")))
     if options.print_config:
-        print(dump_yaml(config), end="")
+        print(dump_yaml(config, rules), end="")
         raise SystemExit(0)
-    return config
+    return config, rules
 
 
 def validate(config_type: type[C], tree: Mapping[str, Any], source: str) -> C:
@@ -82,10 +94,21 @@ def load_yaml(path: Path) -> dict[str, Any]:
     return tree
 
 
-def dump_yaml(config: Config) -> str:
-    """The resolved configuration as YAML that `--config` reads back."""
+def dump_yaml(config: Config, comments: Mapping[str, str] | None = None) -> str:
+    """The resolved configuration as YAML that `--config` reads back, with `comments` by dotted key."""
     text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    return text
+    return "".join(_commented(text.splitlines(), comments)) if comments else text
+
+
+def _commented(lines: Sequence[str], comments: Mapping[str, str]) -> Iterator[str]:
+    path: list[str] = []
+    for line in lines:
+        name, colon, _ = line.strip().partition(":")
+        depth = (len(line) - len(line.lstrip())) // 2
+        if colon and not line.strip().startswith("- "):
+            path = [*path[:depth], name]
+        comment = comments.get(".".join(path)) if colon and len(path) == depth + 1 else None
+        yield f"{line}  # {comment}\n" if comment else f"{line}\n"
 
 
 class _Parser(argparse.ArgumentParser):

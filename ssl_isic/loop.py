@@ -13,14 +13,16 @@ import torch
 from accelerate import Accelerator
 from pydantic import Field
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from ssl_isic.checkpoint import Progress, list_checkpoints, load_checkpoint, save_checkpoint
+from ssl_isic.collapse import CollapseGuard
 from ssl_isic.config import Config
 from ssl_isic.data.loading import (
     Batch,
     BatchLayout,
+    LoaderConfig,
     Order,
-    StartMethod,
     TrainingImages,
     TrainingStream,
     steps_per_epoch,
@@ -35,15 +37,6 @@ from ssl_isic.task import Task
 
 Evaluator = Callable[[Task], Iterable[tuple[str, float]]]
 STOP_AGREED_EVERY = 10
-
-
-class LoaderConfig(Config):
-    """The processes that read and augment images."""
-
-    workers: int = Field(2, ge=0)
-    """Processes a rank; 0 reads in the training process."""
-    start_method: StartMethod = "fork"
-    """How workers start."""
 
 
 class LoopConfig(Config):
@@ -132,6 +125,7 @@ def fit(
     seed: int,
     evaluate: Evaluator | None = None,
     evaluate_every: int = 0,
+    guard: CollapseGuard | None = None,
     title: str = "training",
 ) -> Task:
     """Train `task` on `dataset`, resuming from the newest checkpoint in `run_dir`. Returns the task, unwrapped.
@@ -139,9 +133,11 @@ def fit(
     Args:
         order: which rows an epoch goes through.
         evaluate: yields (name, value) pairs every `evaluate_every` steps (0: only at the end), on every rank.
+        guard: looks at each row that is logged, and stops or warns.
 
     Raises:
-        InputError: a batch size that does not divide, more than 1 % of the images do not decode, a loss that is not finite.
+        InputError: a batch size that does not divide, more than 1 % of the images do not decode, a loss that is not finite,
+            a collapse.
         InterruptedRun: SIGINT or SIGTERM; a checkpoint has been written.
     """
     total = total_steps(config, order)
@@ -165,7 +161,9 @@ def fit(
             progress.step += 1
             stopping = _agreed(stop.arrived, accelerator, progress.step)
             if is_due(progress.step, config.log_every, total) or stopping:
-                log.write(optimizer)
+                row = log.write(optimizer)
+                if guard is not None:
+                    _heed(guard, progress.step, row, accelerator)
             if evaluate is not None and is_due(progress.step, evaluate_every, total):
                 log.metrics(_evaluated(evaluate, task))
             if is_due(progress.step, config.save_every, total) or stopping:
@@ -253,6 +251,19 @@ def _to_device(batch: Batch, device: torch.device) -> Batch:
         else:
             moved[name] = [view.to(device, non_blocking=True) for view in value]
     return moved
+
+
+def _heed(guard: CollapseGuard, step: int, row: dict[str, float], accelerator: Accelerator) -> None:
+    """Stop, or warn, when the guard has seen a collapse. The row is the same on all ranks."""
+    seen = guard.look(step, row)
+    if seen is None:
+        return
+    if guard.action == "stop":
+        raise InputError(
+            f"{seen}; lower optim.lr or look at the method's settings, or set monitor.collapse=warn to go on"
+        )
+    if accelerator.is_main_process:
+        tqdm.write(f"warning: {seen}")
 
 
 def _evaluated(evaluate: Evaluator, task: Task) -> dict[str, float]:

@@ -1,30 +1,33 @@
 """The pretraining stage's configuration and its one piece of work: learn a backbone from a pool of images without labels."""
 
-import hashlib
+from collections.abc import Mapping
+from functools import reduce
 from pathlib import Path
+from typing import Self
 
 import numpy as np
+from accelerate import Accelerator
 from accelerate.utils import set_seed
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ssl_isic.backbones import BackboneConfig, check_input_size, save_backbone
+from ssl_isic.collapse import CollapseGuard
 from ssl_isic.config import Config
 from ssl_isic.data.images import ImagePool
-from ssl_isic.data.loading import ShuffledOrder, TrainingImages, steps_per_epoch
-from ssl_isic.data.views import ViewsConfig
-from ssl_isic.loop import LoaderConfig, LoopConfig, build_accelerator, fit, total_steps
+from ssl_isic.data.loading import BatchLayout, Order, steps_per_epoch
+from ssl_isic.data.views import SeededViews, ViewsConfig
+from ssl_isic.loop import LoopConfig, build_accelerator, fit, total_steps
 from ssl_isic.methods import MethodConfig
+from ssl_isic.methods.dino import DINOConfig
+from ssl_isic.methods.dinov2 import DINOv2Config
 from ssl_isic.methods.method import RunShape
+from ssl_isic.methods.multicrop import GLOBAL_CROPS
 from ssl_isic.methods.simclr import SimCLRConfig
+from ssl_isic.monitoring import Monitor, MonitorConfig, hold_out
 from ssl_isic.optim import OptimConfig
+from ssl_isic.pool import Kind, Pool, PoolConfig
 from ssl_isic.run_folder import open_run, write_provenance
-
-
-class PoolConfig(LoaderConfig):
-    """The unlabelled images."""
-
-    sources: dict[str, Path] = Field(min_length=1)
-    """Named HDF5 files or folders of images, pooled: data.sources.NAME=PATH."""
+from ssl_isic.task import Task
 
 
 class PretrainConfig(Config):
@@ -46,29 +49,53 @@ class PretrainConfig(Config):
     """The optimizer and its schedules."""
     loop: LoopConfig = LoopConfig()
     """Length, batch and cadence."""
+    monitor: MonitorConfig = MonitorConfig()
+    """What is looked at while it runs."""
+
+    @model_validator(mode="after")
+    def _tables_are_given(self) -> Self:
+        wants = {f"method.not_negative={kind}": bool(kind) for kind in self.group_columns()} | {
+            f"data.second_view={self.data.second_view}": self.data.second_view != "itself",
+            f"data.balance={self.data.balance}": self.data.balance != "none" and len(self.data.sources) == 1,
+            f"monitor.target={self.monitor.target}": self.monitor.target is not None,
+        }
+        missing = [want for want, wanted in wants.items() if wanted]
+        if missing and not self.data.tables:
+            raise ValueError(f"{missing[0]} needs data.tables.SOURCE=CSV")
+        return self
+
+    def group_columns(self) -> list[Kind]:
+        """The groups that the method asks about each image of a batch."""
+        kind = self.method.not_negative if isinstance(self.method, SimCLRConfig) else "itself"
+        return [] if kind == "itself" else [kind]
 
 
-def pretrain(config: PretrainConfig) -> Path:
-    """Run, or resume, a pretraining; returns the folder of the backbone. Every rank calls this."""
-    pool = ImagePool(config.data.sources)
+def pretrain(config: PretrainConfig, rules: Mapping[str, str] | None = None) -> Path:
+    """Run, or resume, a pretraining; returns the folder of the backbone. Every rank calls this.
+
+    Args:
+        rules: for each key that was filled in, what it follows from; printed at the start.
+    """
+    pool = Pool(config.data, ImagePool(config.data.sources))
+    held_out = hold_out(config.monitor, pool, config.seed)
     accelerator = build_accelerator(config.loop, config.run_dir)
     if accelerator.is_main_process:
         open_run(config.run_dir, config)
-        write_provenance(config.run_dir, config.seed, accelerator.num_processes, pool_hashes(pool))
+        write_provenance(config.run_dir, config.seed, accelerator.num_processes, pool.hashes())
+    for key, rule in (rules or {}).items():
+        accelerator.print(f"{key}={reduce(getattr, key.split('.'), config)}: {rule}")
     accelerator.wait_for_everyone()
     set_seed(config.seed)
-    order = ShuffledOrder(len(pool), config.seed)
+    trained_on = np.setdiff1d(np.arange(len(pool.images)), held_out.indices)
+    order = pool.order(trained_on, config.seed)
     steps = steps_per_epoch(order, config.loop.batch_size)
-    task = config.method.build(config.backbone, RunShape(config.views.size, steps, total_steps(config.loop, order)))
+    task = _task(config, order)
     views = config.method.build_views(config.views)
-    blank = np.zeros((config.views.size, config.views.size, 3), np.uint8)
-    for side in {view.shape[0] for view in views(blank, seed=(0,))}:
-        for network in task.networks():
-            check_input_size(network, side, "views.size" if side == config.views.size else "views.local_size")
-    dataset = TrainingImages(pool, np.arange(len(pool)), views, config.seed)
+    _check_sizes(task, views, config.views)
+    looks = len(held_out.indices) > 0
     fit(
         task,
-        dataset,
+        pool.dataset(trained_on, views, config.seed, config.group_columns()),
         order,
         accelerator=accelerator,
         config=config.loop,
@@ -76,20 +103,40 @@ def pretrain(config: PretrainConfig) -> Path:
         optim=config.optim,
         run_dir=config.run_dir,
         seed=config.seed,
+        evaluate=Monitor(pool, held_out, config.views.size, config.data.start_method, accelerator) if looks else None,
+        evaluate_every=max(1, round(config.monitor.every_epochs * steps)),
+        guard=_guard(config, accelerator),
         title=config.method.name,
     )
     folder = config.run_dir / "backbone"
     if accelerator.is_main_process:
         save_backbone(task.exported(), folder, config.views.size)
-        accelerator.print(f"{len(pool)} images of {len(pool.names)} sources; the backbone is in {folder}")
+        accelerator.print(
+            f"{len(trained_on)} images of {len(pool.images.names)} sources, {len(held_out.indices)} held out; "
+            f"the backbone is in {folder}"
+        )
     accelerator.wait_for_everyone()
     accelerator.end_training()
     return folder
 
 
-def pool_hashes(pool: ImagePool) -> dict[str, str]:
-    """For each source, a hash of its ids: enough to tell one year's file from another's without reading gigabytes."""
-    return {
-        name: f"{len(store.ids)} ids, sha256 {hashlib.sha256(store.ids.tobytes()).hexdigest()}"
-        for name, store in zip(pool.names, pool.stores, strict=True)
-    }
+def _task(config: PretrainConfig, order: Order) -> Task:
+    steps = steps_per_epoch(order, config.loop.batch_size)
+    return config.method.build(config.backbone, RunShape(config.views.size, steps, total_steps(config.loop, order)))
+
+
+def _check_sizes(task: Task, views: SeededViews, config: ViewsConfig) -> None:
+    blank = np.zeros((config.size, config.size, 3), np.uint8)
+    for side in {view.shape[0] for view in views(blank, seed=(0,))}:
+        for network in task.networks():
+            check_input_size(network, side, "views.size" if side == config.size else "views.local_size")
+
+
+def _guard(config: PretrainConfig, accelerator: Accelerator) -> CollapseGuard | None:
+    if config.monitor.collapse == "ignore":
+        return None
+    prototypes = config.method.prototypes if isinstance(config.method, DINOConfig | DINOv2Config) else None
+    layout = BatchLayout(
+        config.loop.batch_size, config.loop.accumulate, accelerator.process_index, accelerator.num_processes
+    )
+    return CollapseGuard(config.monitor.collapse, prototypes, GLOBAL_CROPS * layout.micro_batch)

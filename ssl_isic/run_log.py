@@ -103,8 +103,8 @@ class RunLog:
                 f"{self.run_dir / 'bad_images.csv'}; is the file of images damaged?"
             )
 
-    def write(self, optimizer: torch.optim.Optimizer) -> None:
-        """Write a row with the means since the last one."""
+    def write(self, optimizer: torch.optim.Optimizer) -> dict[str, float]:
+        """Write a row with the means since the last one; returns it."""
         self.check()
         names = sorted(self._sums)
         means = torch.stack([self._sums[name] / self._counts[name] for name in names])
@@ -121,6 +121,7 @@ class RunLog:
         self._counts.clear()
         self.waited_s = 0.0
         self._since, self._since_step = time.perf_counter(), self.progress.step
+        return row
 
     def metrics(self, values: dict[str, float]) -> None:
         """Write `values` at the current step to metrics.jsonl and the trackers."""

@@ -16,8 +16,11 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from ssl_isic.config import Config
+from ssl_isic.data.groups import SameGroup
 from ssl_isic.data.images import ImageDecodeError, ImagePool, decode_rgb
 from ssl_isic.data.views import Image, SeededViews, use_one_thread
 from ssl_isic.errors import InputError
@@ -25,6 +28,15 @@ from ssl_isic.errors import InputError
 Batch = dict[str, Any]
 StartMethod = Literal["fork", "spawn", "forkserver"]
 SUBSTITUTE_TRIES = 8
+
+
+class LoaderConfig(Config):
+    """The processes that read and augment images."""
+
+    workers: int = Field(2, ge=0)
+    """Processes a rank; 0 reads in the training process."""
+    start_method: StartMethod = "fork"
+    """How workers start."""
 
 
 class Draw(NamedTuple):
@@ -127,7 +139,8 @@ class TrainingImages(Dataset[dict[str, Any]]):
     """Views of pool images for training, with the columns (targets, weights) that go with them.
 
     An image that does not decode is replaced by the next that does, so that every rank keeps equal batches; its row is
-    reported in the batch as `bad`.
+    reported in the batch as `bad`. With `pairs`, every other view shows another photograph of the same lesion where there
+    is one.
     """
 
     def __init__(
@@ -137,29 +150,41 @@ class TrainingImages(Dataset[dict[str, Any]]):
         views: SeededViews,
         seed: int,
         columns: Mapping[str, NDArray[np.float64]] | None = None,
+        pairs: SameGroup | None = None,
     ) -> None:
         self.pool, self.indices, self.views, self.seed = pool, indices, views, seed
-        self.columns = dict(columns or {})
+        self.columns, self.pairs = dict(columns or {}), pairs
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
-        row, bad = draw.row, list[int]()
-        while True:
+        bad: list[int] = []
+        row, pixels = self._decoded(draw.row, bad)
+        columns = {name: float(values[row]) for name, values in self.columns.items()}
+        views = self.views(pixels, (self.seed, draw.position), self._other_photograph(row, draw.position, bad))
+        return {"views": views, "row": row, "bad": bad, "columns": columns}
+
+    def _decoded(self, row: int, bad: list[int]) -> tuple[int, Image]:
+        """The first of `row` and those after it that decodes, and its pixels; those that do not are added to `bad`."""
+        for _ in range(SUBSTITUTE_TRIES):
             try:
-                pixels = decode_rgb(self.pool.read(int(self.indices[row])))
-                break
+                return row, decode_rgb(self.pool.read(int(self.indices[row])))
             except ImageDecodeError as error:
                 bad.append(row)
-                if len(bad) >= SUBSTITUTE_TRIES:
-                    raise InputError(
-                        f"{SUBSTITUTE_TRIES} images in a row do not decode, the last {self.id_of(row)} ({error}); "
-                        "is the file of images damaged?"
-                    ) from None
+                last = f"the last {self.id_of(row)} ({error})"
                 row = (row + 1) % len(self)
-        columns = {name: float(values[row]) for name, values in self.columns.items()}
-        return {"views": self.views(pixels, (self.seed, draw.position)), "row": row, "bad": bad, "columns": columns}
+        raise InputError(f"{SUBSTITUTE_TRIES} images in a row do not decode, {last}; is the file of images damaged?")
+
+    def _other_photograph(self, row: int, position: int, bad: list[int]) -> Image | None:
+        if self.pairs is None:
+            return None
+        other = self.pairs.other(row, np.random.default_rng([self.seed, position, 1]))
+        try:
+            return decode_rgb(self.pool.read(int(self.indices[other]))) if other != row else None
+        except ImageDecodeError:
+            bad.append(other)
+            return None
 
     def id_of(self, row: int) -> str:
         """The `isic_id` of dataset row `row`."""

@@ -1,0 +1,62 @@
+"""The collapse guard: recognises, from the rows of metrics.jsonl, a run whose network stops telling images apart."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+LEAST_STD = 0.05
+LEAST_SHARE_OF_ENTROPY = 0.4
+ALIKE_SHARE_OF_ENTROPY = 0.9995
+PATIENCE_STEPS = 20
+FIRST_STEP = 40
+
+
+def collapse_sign(row: Mapping[str, float], prototypes: int | None, images: int) -> str | None:
+    """What in one row of metrics says that images are no longer told apart, or None.
+
+    - A standard deviation of unit-length features or projections (`..._std`, 1 is isotropic) under 0.05.
+    - The mean of the teacher's distributions over `prototypes` has under 0.4 of the entropy that it could have with
+      `images` distributions of the entropy that they have: all images go to the same few prototypes.
+    - The distributions themselves have over 0.9995 of ln K: every image goes to all prototypes alike.
+    """
+    for name in sorted(row):
+        if name.endswith("_std") and row[name] < LEAST_STD:
+            return f"{name} is {row[name]:.4f}: all images have nearly the same features"
+    if prototypes is None or "marginal_entropy" not in row:
+        return None
+    entropy, marginal = row["teacher_entropy"], row["marginal_entropy"]
+    possible = min(math.log(prototypes), math.log(images) + entropy)
+    if marginal < LEAST_SHARE_OF_ENTROPY * possible:
+        return f"marginal_entropy is {marginal:.3f}: images share about {math.exp(marginal):.0f} of {prototypes} prototypes"
+    if entropy > ALIKE_SHARE_OF_ENTROPY * math.log(prototypes):
+        return (
+            f"teacher_entropy is {entropy:.4f} of ln K = {math.log(prototypes):.4f}: the teacher tells no images apart"
+        )
+    return None
+
+
+@dataclass
+class CollapseGuard:
+    """Looks at each row of metrics, and speaks when a sign has stayed for 20 steps after the first 40.
+
+    `images` is how many distributions the teacher's mean is taken over: the global crops of a micro-batch of one rank.
+    """
+
+    action: Literal["stop", "warn"]
+    prototypes: int | None
+    images: int
+    _since: int | None = field(default=None, init=False)
+
+    def look(self, step: int, row: Mapping[str, float]) -> str | None:
+        """What was seen, when it is time to say so."""
+        sign = collapse_sign(row, self.prototypes, self.images) if step >= FIRST_STEP else None
+        if sign is None:
+            self._since = None
+            return None
+        self._since = step if self._since is None else self._since
+        return (
+            f"collapse at step {step}: {sign}, since step {self._since}"
+            if step - self._since >= PATIENCE_STEPS
+            else None
+        )

@@ -1,0 +1,94 @@
+"""Which images of a pool show the same patient or lesion or come from the same clinic, and what training makes of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssl_isic.data.decks import dealt
+from ssl_isic.data.images import ImagePool
+from ssl_isic.data.tables import match_ids, read_table
+from ssl_isic.errors import InputError
+
+Texts = NDArray[np.str_]
+
+
+def pool_column(pool: ImagePool, tables: Mapping[str, Path], column: str, key: str) -> Texts:
+    """The values of `column` for the images of `pool` (N,), from a table for each source; "" where there is none.
+
+    Raises:
+        InputError: a table of a source that is not in the pool, or none that has the column; `key` is the configuration's.
+    """
+    unknown = sorted(tables.keys() - set(pool.names))
+    if unknown:
+        raise InputError(f"data.tables.{unknown[0]}: there is no such source; data.sources has {', '.join(pool.names)}")
+    values, found = np.full(len(pool), "", dtype=object), False
+    for source, path in tables.items():
+        table = read_table(path)
+        if column not in table:
+            continue
+        found = True
+        start, store_ids = pool.slice_of(source)
+        rows = match_ids(table["isic_id"].astype(str), store_ids).rows
+        has_image = (rows >= 0) & table[column].notna().to_numpy()
+        values[start + rows[has_image]] = table[column].astype(str).to_numpy()[has_image]
+    if not found:
+        where = ", ".join(str(path) for path in tables.values()) or "data.tables, which is empty"
+        raise InputError(f"{key}={column} is not a column of {where}; name the column, or set data.tables.SOURCE=CSV")
+    return values.astype(np.str_)
+
+
+def numbered(values: Texts) -> NDArray[np.int64]:
+    """A number for each distinct value, and one of its own for each image whose value is "" (N,)."""
+    numbers = np.unique(values, return_inverse=True)[1].astype(np.int64)
+    unknown = np.flatnonzero(values == "")
+    numbers[unknown] = len(values) + np.arange(len(unknown))
+    return numbers
+
+
+class SameGroup:
+    """For each row, the other rows of its group (its lesion)."""
+
+    def __init__(self, group: NDArray[np.int64]) -> None:
+        self._rows = np.argsort(group, kind="stable")
+        self._place = np.empty_like(self._rows)
+        self._place[self._rows] = np.arange(len(group))
+        in_order = group[self._rows]
+        self._first = np.searchsorted(in_order, group, side="left")
+        self._size = np.searchsorted(in_order, group, side="right") - self._first
+
+    def other(self, row: int, rng: np.random.Generator) -> int:
+        """Another row of the group of `row`, drawn at random; `row` itself where there is none."""
+        size = int(self._size[row])
+        if size == 1:
+            return row
+        own = int(self._place[row] - self._first[row])
+        return int(self._rows[self._first[row] + (own + 1 + int(rng.integers(size - 1))) % size])
+
+
+@dataclass(frozen=True)
+class BalancedByGroup:
+    """Every group (clinic) equally often: any G draws in a row hold each of the G groups once.
+
+    An epoch has as many draws as there are rows, less what does not divide by G. Large groups are dealt from shuffled decks
+    over the epochs, so that all of their rows come; small ones come again. An `ssl_isic.data.loading.Order`.
+    """
+
+    group: NDArray[np.int64]
+    seed: int
+
+    def __len__(self) -> int:
+        groups = len(np.unique(self.group))
+        return len(self.group) // groups * groups
+
+    def epoch(self, epoch: int) -> NDArray[np.int64]:
+        names = np.unique(self.group)
+        share = len(self.group) // len(names)
+        drawn = [
+            dealt(np.flatnonzero(self.group == name), epoch * share, (epoch + 1) * share, (self.seed, number))
+            for number, name in enumerate(names)
+        ]
+        rng = np.random.default_rng([self.seed, len(names), epoch])
+        return rng.permuted(np.stack(drawn, axis=1), axis=1).reshape(-1)

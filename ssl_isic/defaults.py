@@ -1,0 +1,104 @@
+"""Defaults that follow from the data: what a pretraining configuration leaves open is filled in, with the rule that did it."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ssl_isic.backbones import is_vision_transformer
+from ssl_isic.config import validate
+from ssl_isic.data.images import ImageDecodeError, ImagePool, decode_rgb
+from ssl_isic.data.loading import ShuffledOrder
+from ssl_isic.errors import InputError
+from ssl_isic.loop import total_steps
+from ssl_isic.methods.method import DataFacts, Default
+from ssl_isic.pretraining import PretrainConfig
+
+SIZES_LOOKED_AT = 200
+FULL_POOL = 400_000
+FEWEST_EPOCHS, MOST_EPOCHS = 100, 800
+
+
+class Filled(NamedTuple):
+    """A complete configuration, and the rule behind each value that the user did not set, by key."""
+
+    config: PretrainConfig
+    rules: dict[str, str]
+
+
+def fill_defaults(config: PretrainConfig) -> Filled:
+    """Set what `config` leaves open and the data decide. A key that the user set, in the file or in a word, stays.
+
+    Raises:
+        InputError: a source that cannot be read; an optimizer for which the method has no learning rate.
+    """
+    pool = ImagePool(config.data.sources)
+    filled = _with(config, _common(config, len(pool)), {})
+    order = ShuffledOrder(len(pool), config.seed)
+    facts = DataFacts(
+        images=len(pool),
+        image_px=median_side(pool),
+        batch_size=filled.config.loop.batch_size,
+        views=config.views,
+        total_steps=total_steps(filled.config.loop, order),
+        is_vit=is_vision_transformer(config.backbone),
+        optimizer=config.optim.name if "name" in config.optim.model_fields_set else None,
+    )
+    rules = config.method.defaults(facts)
+    _check_optimizer(config, facts, rules)
+    return _with(filled.config, [rule for rule in rules if not _is_set(config, rule.key)], filled.rules)
+
+
+def median_side(pool: ImagePool) -> float:
+    """Median over a sample of the pool of the geometric mean of width and height, px."""
+    rows = np.unique(np.linspace(0, len(pool) - 1, SIZES_LOOKED_AT).astype(int))
+    sides = []
+    for row in rows.tolist():
+        try:
+            height, width, _ = decode_rgb(pool.read(row)).shape
+        except ImageDecodeError:
+            continue
+        sides.append((height * width) ** 0.5)
+    if not sides:
+        raise InputError(f"none of {len(rows)} images looked at decodes; are the files of data.sources damaged?")
+    return float(np.median(sides))
+
+
+def _common(config: PretrainConfig, images: int) -> list[Default]:
+    """The rules that all methods share."""
+    wanted = FEWEST_EPOCHS * (FULL_POOL / images) ** 0.5
+    epochs = float(min(max(round(wanted), FEWEST_EPOCHS), MOST_EPOCHS))
+    if _is_set(config, "loop.epochs"):
+        epochs = config.loop.epochs
+    rules = [
+        Default(
+            "loop.epochs",
+            epochs,
+            f"{FEWEST_EPOCHS} at {FULL_POOL:,} images and more, else growing as 1 / sqrt(images), {MOST_EPOCHS} at most",
+        ),
+        Default("optim.warmup_epochs", min(10.0, epochs / 10), "10 epochs, a tenth of the run at most"),
+    ]
+    return [rule for rule in rules if not _is_set(config, rule.key)]
+
+
+def _check_optimizer(config: PretrainConfig, facts: DataFacts, rules: list[Default]) -> None:
+    made_for = {rule.value for rule in rules if rule.key == "optim.name"}
+    if facts.optimizer and made_for - {facts.optimizer} and not _is_set(config, "optim.lr"):
+        raise InputError(
+            f"optim.name={facts.optimizer}: {config.method.name} has no learning rate for it; set optim.lr too"
+        )
+
+
+def _is_set(config: PretrainConfig, key: str) -> bool:
+    section, _, leaf = key.partition(".")
+    return leaf in getattr(config, section).model_fields_set
+
+
+def _with(config: PretrainConfig, rules: list[Default], known: Mapping[str, str]) -> Filled:
+    tree: dict[str, Any] = config.model_dump()
+    for rule in rules:
+        section, _, leaf = rule.key.partition(".")
+        tree[section][leaf] = rule.value
+    return Filled(
+        validate(PretrainConfig, tree, source="defaults"), {**known, **{rule.key: rule.rule for rule in rules}}
+    )

@@ -1,0 +1,144 @@
+"""What a pretraining is worth while it runs: measured on images held out of it, with labels where there are any."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+
+from ssl_isic.config import Config
+from ssl_isic.data.folds import make_folds
+from ssl_isic.data.groups import pool_column
+from ssl_isic.data.loading import StartMethod
+from ssl_isic.errors import InputError
+from ssl_isic.evaluation.forward import forward_images
+from ssl_isic.evaluation.neighbours import knn_scores
+from ssl_isic.evaluation.probe import linear_probe
+from ssl_isic.evaluation.source import Embedder
+from ssl_isic.evaluation.spectrum import ALPHA_RANKS, alignment, alpha_req, rankme, uniformity
+from ssl_isic.metrics import partial_auc, roc_auc
+from ssl_isic.pool import Pool
+from ssl_isic.task import Task
+
+LARGEST_SHARE, FEWEST = 0.1, 64
+SHARE_OF_POSITIVES = 0.25
+FOLDS = 5
+BATCH = 256
+
+
+class MonitorConfig(Config):
+    """What is looked at while a pretraining runs."""
+
+    images: int = Field(1024, ge=0)
+    """Images held out of training and looked at, a tenth of the pool at most. Where that is under 64, or with 0, all are
+    trained on and none is looked at."""
+    every_epochs: float = Field(1.0, gt=0)
+    """Epochs between looks."""
+    target: str | None = None
+    """Column of data.tables with 0 or 1: adds kNN and linear-probe AUC and pAUC on held-out images."""
+    group: Literal["patient", "lesion"] = "patient"
+    """What stays in one fold of the probe, and is no neighbour of itself."""
+    collapse: Literal["stop", "warn", "ignore"] = "stop"
+    """What to do when the network stops telling images apart."""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """M images that training does not see: pool indices, and 0/1 labels and groups where there are labels."""
+
+    indices: NDArray[np.int64]
+    target: NDArray[np.float64] | None
+    groups: NDArray[np.str_] | None
+
+
+def hold_out(config: MonitorConfig, pool: Pool, seed: int) -> HeldOut:
+    """Draw the images to look at. With labels they are drawn from the labelled ones, up to a quarter of them malignant.
+
+    Raises:
+        InputError: labels that are not 0 or 1, or of one class only.
+    """
+    size = min(config.images, int(LARGEST_SHARE * len(pool.images)))
+    size = 0 if size < FEWEST else size
+    rng = np.random.default_rng([seed, len(pool.images)])
+    if config.target is None or size == 0:
+        return HeldOut(np.sort(rng.permutation(len(pool.images))[:size]), None, None)
+    labels = pool_column(pool.images, pool.config.tables, config.target, "monitor.target")
+    target = _read_labels(labels, config.target)
+    positives, negatives = (rng.permutation(np.flatnonzero(target == label)) for label in (1, 0))
+    positives = positives[: max(FOLDS, round(SHARE_OF_POSITIVES * size))]
+    indices = np.sort(np.concatenate([positives, negatives[: max(FOLDS, size - len(positives))]]))
+    groups = pool.groups(config.group)[indices].astype(np.str_)
+    if min(np.unique(groups[target[indices] == label]).size for label in (0, 1)) < FOLDS:
+        raise InputError(
+            f"monitor.target={config.target}: {len(positives)} positives in {len(indices)} held-out images are of fewer "
+            f"than {FOLDS} {config.group}s; raise monitor.images, or set monitor.target=null"
+        )
+    return HeldOut(indices, target[indices], groups)
+
+
+def _read_labels(labels: NDArray[np.str_], column: str) -> NDArray[np.float64]:
+    """1, 0, or NaN where there is no label (N,)."""
+    known = {"": np.nan, "0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0, "False": 0.0, "True": 1.0}
+    names, inverse = np.unique(labels, return_inverse=True)
+    unknown = [name for name in names.tolist() if name not in known]
+    if unknown:
+        raise InputError(f"monitor.target={column} must be 0 or 1, got {unknown[0]}")
+    return np.array([known[name] for name in names.tolist()])[inverse]
+
+
+@dataclass(frozen=True)
+class Monitor:
+    """An evaluator for the loop: names and values, on every rank alike."""
+
+    pool: Pool
+    held_out: HeldOut
+    image_size: int
+    start_method: StartMethod
+    accelerator: Accelerator
+
+    def __call__(self, task: Task) -> Iterator[tuple[str, float]]:
+        features, turned = self._features(task)
+        if np.linalg.matrix_rank(features[:FEWEST]) > ALPHA_RANKS[0] + 2:  # a spectrum of fewer values has no slope
+            yield "held_out_rankme", rankme(features)
+            yield "held_out_alpha_req", alpha_req(features)
+        yield "held_out_alignment", alignment(features, turned)
+        yield "held_out_uniformity", uniformity(features)
+        target, groups = self.held_out.target, self.held_out.groups
+        if target is None or groups is None:
+            return
+        ids = [f"{row:09d}" for row in range(len(target))]
+        scores = {
+            "knn": knn_scores(features, target, groups),
+            "probe": linear_probe(features, target, groups, make_folds(ids, target, groups, FOLDS, seed=0)),
+        }
+        for name, score in scores.items():
+            yield f"held_out_{name}_auc", roc_auc(target, score)
+            yield f"held_out_{name}_pauc", partial_auc(target, score)
+
+    def _features(self, task: Task) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Features of the held-out images that can be read, (M, D), and of the same turned by a quarter."""
+        embedder = Embedder(task.exported())
+
+        def both(pixels: Tensor) -> Tensor:
+            return torch.stack([embedder(pixels), embedder(torch.rot90(pixels, dims=(1, 2)))], dim=1)
+
+        blocks = list(
+            forward_images(
+                both,
+                self.pool.images,
+                self.held_out.indices,
+                image_size=self.image_size,
+                batch_size=BATCH,
+                workers=0,
+                start_method=self.start_method,
+                accelerator=self.accelerator,
+            )
+        )
+        values = np.concatenate([block.values for block in blocks]).astype(np.float64)
+        values[~np.concatenate([block.readable for block in blocks])] = values.mean(axis=0)
+        return values[:, 0], values[:, 1]

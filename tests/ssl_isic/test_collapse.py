@@ -1,0 +1,60 @@
+"""The collapse guard: its signs, its patience, and real runs that collapse or do not."""
+
+import math
+
+import pytest
+
+from ssl_isic.collapse import CollapseGuard, collapse_sign
+
+K, IMAGES = 1024, 64
+
+
+def row(teacher: float, marginal: float, std: float = 0.6) -> dict[str, float]:
+    return {"loss": 1.0, "teacher_entropy": teacher, "marginal_entropy": marginal, "feature_std": std}
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        (row(0.9, 1.2), "about 3 of 1024 prototypes"),
+        (row(6.931, 6.931), "tells no images apart"),
+        (row(5.0, 6.5, std=0.01), "feature_std is 0.0100"),
+        ({"loss": 1.0, "projection_std": 0.02}, "projection_std is 0.0200"),
+    ],
+)
+def test_a_collapse_is_named(values: dict[str, float], says: str) -> None:
+    sign = collapse_sign(values, K, IMAGES)
+    assert sign is not None
+    assert says in sign
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        row(6.4, 6.7),  # a start
+        row(5.3, 6.3),
+        row(0.5, math.log(IMAGES)),  # the end of a long run: each image its own prototype
+        {"loss": 8.0, "feature_std": 0.06},
+    ],
+)
+def test_a_run_that_learns_is_left_alone(values: dict[str, float]) -> None:
+    assert collapse_sign(values, K, IMAGES) is None
+
+
+def test_few_images_bound_what_the_mean_of_their_distributions_can_be() -> None:
+    """4 images of 1 nat each cannot spread over more than ln 4 + 1 nats of 65,536 prototypes; 4,096 images can."""
+    assert collapse_sign(row(1.0, 2.0), 65536, 4) is None
+    assert collapse_sign(row(1.0, 2.0), 65536, 4096) is not None
+
+
+def test_the_guard_waits_until_a_sign_has_stayed() -> None:
+    guard = CollapseGuard("stop", K, IMAGES)
+    bad, good = row(0.1, 0.2), row(6.0, 6.6)
+    assert [guard.look(step, bad) is None for step in (20, 30, 40)] == [True] * 3
+    seen = guard.look(60, bad)
+    assert seen is not None
+    assert "at step 60" in seen
+    assert "since step 40" in seen
+    again = CollapseGuard("stop", K, IMAGES)
+    assert [again.look(step, values) for step, values in ((60, bad), (70, good), (80, bad), (90, bad))] == [None] * 4
+    assert again.look(100, bad) is not None

@@ -1,0 +1,123 @@
+"""Defaults that follow from the data: each rule by hand, and that a key which is set is never touched."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ssl_isic import pretrain
+from ssl_isic.config import validate
+from ssl_isic.data.images import ImagePool
+from ssl_isic.data.views import ViewsConfig
+from ssl_isic.defaults import fill_defaults, median_side
+from ssl_isic.errors import InputError
+from ssl_isic.methods.dino import DINOConfig
+from ssl_isic.methods.method import DataFacts, crop_defaults
+from ssl_isic.methods.simclr import SimCLRConfig
+from ssl_isic.pretraining import PretrainConfig
+
+
+def facts(**changed: Any) -> DataFacts:
+    known = {"images": 19_000, "image_px": 131.0, "batch_size": 256, "views": ViewsConfig(), "total_steps": 50_000}
+    return DataFacts(**{**known, "is_vit": False, "optimizer": None, **changed})
+
+
+def values(rules: list[Any]) -> dict[str, Any]:
+    return {rule.key: rule.value for rule in rules}
+
+
+def config_of(images: Path, **tree: Any) -> PretrainConfig:
+    data = {"sources": {"train": images}}
+    return validate(PretrainConfig, {"run_dir": "runs/x", "data": data, **tree}, source="test")
+
+
+@pytest.mark.parametrize(
+    ("batch", "optimizer", "name", "lr"),
+    [
+        (128, None, "adamw", 1e-3),
+        (512, None, "adamw", 2e-3),
+        (4096, None, "lars", 4.8),  # 0.075 sqrt(4096), the paper's
+        (4096, "adamw", "adamw", 1e-3 * 32**0.5),
+        (512, "sgd", "sgd", 0.24),
+    ],
+)
+def test_simclrs_learning_rate_follows_from_the_batch(batch: int, optimizer: str, name: str, lr: float) -> None:
+    rules = values(SimCLRConfig().defaults(facts(batch_size=batch, optimizer=optimizer)))
+    assert rules["optim.name"] == name
+    assert rules["optim.lr"] == pytest.approx(lr)
+    assert rules["optim.lr_batch_size"] is None
+
+
+@pytest.mark.parametrize(
+    ("images", "prototypes"), [(400_000, 32768), (19_000, 2048), (10_000, 1024), (1_281_167, 65536)]
+)
+def test_dinos_head_follows_from_the_number_of_images(images: int, prototypes: int) -> None:
+    assert values(DINOConfig().defaults(facts(images=images)))["method.prototypes"] == prototypes
+
+
+def test_small_images_are_not_cropped_to_a_blur() -> None:
+    """At 96 px, half a px of the image for each: 48 of 80 px a side, 0.36 of the area; of 300 px the preset's 0.08."""
+    paper = ViewsConfig(preset="paper", size=96, local_size=48)
+    small, large = (values(crop_defaults(facts(views=paper, image_px=px), "simclr")) for px in (80.0, 300.0))
+    assert small["views.global_scale"] == (0.36, 1.0)
+    assert large["views.global_scale"] == (0.08, 1.0)
+    tiny = values(crop_defaults(facts(views=paper, image_px=20.0), "simclr"))
+    assert tiny["views.global_scale"] == (0.8, 1.0)
+
+
+@pytest.mark.parametrize(("epochs", "warmup"), [(None, 10.0), (30.0, 3.0)])
+def test_epochs_and_warmup(lesions: Path, epochs: float | None, warmup: float) -> None:
+    loop = {"batch_size": 8} | ({} if epochs is None else {"epochs": epochs})
+    filled = fill_defaults(config_of(lesions, loop=loop))
+    assert filled.config.loop.epochs == (epochs or 800.0)
+    assert filled.config.optim.warmup_epochs == warmup
+    assert ("loop.epochs" in filled.rules) is (epochs is None)
+
+
+def test_a_key_that_is_set_wins_over_its_rule(lesions: Path) -> None:
+    free = fill_defaults(config_of(lesions, loop={"batch_size": 8}))
+    tree = {"optim": {"lr": 0.5, "weight_decay": 0.04}, "views": {"global_scale": [0.3, 0.9]}}
+    kept = fill_defaults(config_of(lesions, loop={"batch_size": 8}, **tree))
+    assert (kept.config.optim.lr, kept.config.optim.weight_decay) == (0.5, 0.04)
+    assert kept.config.views.global_scale == (0.3, 0.9)
+    assert free.rules.keys() - kept.rules.keys() == {"optim.lr", "optim.weight_decay", "views.global_scale"}
+    assert free.config.optim.lr != 0.5
+
+
+@pytest.mark.parametrize("method", ["simclr", "dino", "vicreg", "lejepa", "mae", "dinov2"])
+def test_every_method_says_how_it_is_optimised(lesions: Path, method: str) -> None:
+    tree = {"method": {"name": method}, "loop": {"batch_size": 8}, "backbone": {"model": "test_vit"}}
+    filled = fill_defaults(config_of(lesions, **tree))
+    assert {"optim.name", "optim.lr", "optim.weight_decay", "loop.epochs"} <= filled.rules.keys()
+    assert all(rule and "\n" not in rule for rule in filled.rules.values())
+    again = fill_defaults(validate(PretrainConfig, filled.config.model_dump(), source="resolved"))
+    assert again.config == filled.config
+    assert again.rules == {}
+
+
+def test_an_optimizer_that_the_method_has_no_rate_for_wants_one(lesions: Path) -> None:
+    tree = {"method": {"name": "dino"}, "loop": {"batch_size": 8}}
+    with pytest.raises(InputError, match=r"optim.name=sgd.*set optim.lr"):
+        fill_defaults(config_of(lesions, **tree, optim={"name": "sgd"}))
+    assert fill_defaults(config_of(lesions, **tree, optim={"name": "sgd", "lr": 0.1})).config.optim.name == "sgd"
+
+
+def test_print_config_shows_each_derived_value_with_its_rule(
+    lesions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [f"run_dir={tmp_path}", f"data.sources.train={lesions}", "loop.batch_size=8", "optim.weight_decay=0.5"]
+    with pytest.raises(SystemExit) as stop:
+        pretrain.main([*words, "--print-config"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    lines = {line.strip().partition(":")[0]: line for line in text.splitlines()}
+    assert lines["epochs"].startswith("  epochs: 800.0  # 100 at 400,000 images")
+    assert "#" not in lines["weight_decay"]
+    filled = fill_defaults(config_of(lesions, loop={"batch_size": 8}, optim={"weight_decay": 0.5}))
+    assert text.count("#") == len(filled.rules)
+    assert yaml.safe_load(text)["loop"] == filled.config.model_dump(mode="json")["loop"]
+
+
+def test_the_size_of_the_images_is_that_of_the_files(lesions: Path) -> None:
+    assert 40 <= median_side(ImagePool({"train": lesions})) <= 64

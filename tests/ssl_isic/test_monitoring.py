@@ -1,0 +1,169 @@
+"""What is looked at while a pretraining runs: which images are held out, what is measured, and what stops a run."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import simplejpeg
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from ssl_isic.config import validate
+from ssl_isic.data.images import ImagePool
+from ssl_isic.defaults import fill_defaults
+from ssl_isic.errors import InputError
+from ssl_isic.evaluation.spectrum import rankme
+from ssl_isic.metrics import roc_auc
+from ssl_isic.monitoring import FEWEST, Monitor, MonitorConfig, hold_out
+from ssl_isic.pool import Pool, PoolConfig
+from ssl_isic.pretraining import PretrainConfig, pretrain
+from ssl_isic.run_folder import read_metrics
+
+WriteHdf5 = Callable[[Path, Mapping[str, bytes]], Path]
+IMAGES, POSITIVES = 700, 40
+
+
+@pytest.fixture(scope="module")
+def redness() -> np.ndarray[Any, np.dtype[np.float64]]:
+    return np.random.default_rng(0).uniform(60, 220, IMAGES)
+
+
+@pytest.fixture(scope="module")
+def many(
+    tmp_path_factory: pytest.TempPathFactory, write_hdf5: WriteHdf5, redness: np.ndarray[Any, np.dtype[np.float64]]
+) -> dict[str, Path]:
+    """700 noisy squares of 32 px; the 40 reddest are malignant, two images a patient."""
+    folder, rng = tmp_path_factory.mktemp("many"), np.random.default_rng(1)
+    ids = [f"ISIC_{k:07d}" for k in range(IMAGES)]
+    pixels = [rng.normal((red, 100, 90), 12, (32, 32, 3)).clip(0, 255).astype(np.uint8) for red in redness]
+    encoded = {name: simplejpeg.encode_jpeg(image, quality=90) for name, image in zip(ids, pixels, strict=True)}
+    target = (redness >= np.sort(redness)[-POSITIVES]).astype(int)
+    patients = [f"P{k // 2}" for k in range(IMAGES)]
+    pd.DataFrame({"isic_id": ids, "patient_id": patients, "target": target}).to_csv(folder / "table.csv", index=False)
+    return {"images": write_hdf5(folder / "many.hdf5", encoded), "table": folder / "table.csv"}
+
+
+def pool_of(many: dict[str, Path], tables: bool = True) -> Pool:
+    given = {"train": many["table"]} if tables else {}
+    config = PoolConfig(sources={"train": many["images"]}, tables=given, workers=0)
+    return Pool(config, ImagePool(config.sources))
+
+
+def config_of(run_dir: Path, many: dict[str, Path], steps: int, **tree: Any) -> PretrainConfig:
+    base = {
+        "run_dir": run_dir,
+        "data": {"sources": {"train": many["images"]}, "tables": {"train": many["table"]}, "workers": 0},
+        "views": {"size": 32, "local_size": 16},
+        "backbone": {"model": "test_vit"},
+        "loop": {"epochs": steps / 19, "batch_size": 32, "log_every": 20, "save_every": 0},
+    }
+    return fill_defaults(validate(PretrainConfig, {**base, **tree}, source="test")).config
+
+
+def test_a_tenth_of_the_pool_is_held_out_and_the_draw_is_the_seeds(many: dict[str, Path]) -> None:
+    first, again, other = (hold_out(MonitorConfig(), pool_of(many), seed).indices for seed in (0, 0, 1))
+    assert len(np.unique(first)) == 70
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert len(hold_out(MonitorConfig(images=65), pool_of(many), 0).indices) == 65
+    assert len(hold_out(MonitorConfig(images=FEWEST - 1), pool_of(many), 0).indices) == 0
+
+
+def test_with_labels_a_quarter_of_the_images_may_be_malignant(many: dict[str, Path]) -> None:
+    held_out = hold_out(MonitorConfig(target="target"), pool_of(many), 0)
+    table = pd.read_csv(many["table"])
+    assert held_out.target is not None
+    assert held_out.groups is not None
+    assert np.array_equal(held_out.target, table["target"].to_numpy()[held_out.indices])
+    assert int(held_out.target.sum()) == round(0.25 * 70)
+    same = held_out.indices[:, None] // 2 == held_out.indices[None, :] // 2
+    assert np.array_equal(held_out.groups[:, None] == held_out.groups[None, :], same)
+
+
+def test_labels_that_are_none_are_one_line(many: dict[str, Path], tmp_path: Path) -> None:
+    table = pd.read_csv(many["table"]).assign(target="melanoma")
+    table.to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(InputError, match="must be 0 or 1, got melanoma"):
+        hold_out(MonitorConfig(target="target"), pool_of({**many, "table": tmp_path / "t.csv"}), 0)
+    with pytest.raises(InputError, match=r"monitor\.target=target needs data.tables"):
+        config_of(tmp_path, many, 1, data={"sources": {"train": many["images"]}}, monitor={"target": "target"})
+
+
+class Redness(nn.Module):
+    """Sixteen features: the image's mean colour and its pixels' rows, so that red images are easily told apart."""
+
+    pretrained_cfg = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.cat([images.mean(dim=(2, 3)), images.mean(dim=(1, 3))[:, :13]], dim=1)
+
+
+class Exporting(nn.Module):
+    def exported(self) -> nn.Module:
+        return Redness()
+
+
+def test_what_is_measured_is_measured_on_the_held_out_images(
+    many: dict[str, Path], redness: np.ndarray[Any, np.dtype[np.float64]]
+) -> None:
+    pool = pool_of(many)
+    held_out = hold_out(MonitorConfig(target="target"), pool, 0)
+    values = dict(Monitor(pool, held_out, 32, "fork", Accelerator(cpu=True))(Exporting()))  # type: ignore[arg-type]
+    assert held_out.target is not None
+    best = roc_auc(held_out.target, redness[held_out.indices])
+    assert best == 1.0
+    assert values["held_out_probe_auc"] > 0.95
+    assert values["held_out_knn_auc"] > 0.9
+    assert 0.15 < values["held_out_probe_pauc"] <= 0.2
+    assert 1 < values["held_out_rankme"] < 16
+    assert values["held_out_alignment"] > 0, "rows of pixels are turned into columns"
+    assert values["held_out_uniformity"] < 0
+    constant = np.ones((8, 4))
+    assert rankme(constant) == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.slow
+def test_a_run_logs_what_it_sees_and_does_not_train_on_it(many: dict[str, Path], tmp_path: Path) -> None:
+    small = {"name": "simclr", "hidden_size": 32, "projection_size": 16, "not_negative": "patient"}
+    pretrain(config_of(tmp_path, many, 19, method=small, monitor={"target": "target"}))
+    rows = read_metrics(tmp_path / "metrics.jsonl")
+    looked = [row for row in rows if "held_out_rankme" in row]
+    assert [row["step"] for row in looked] == [19]
+    assert {"held_out_knn_auc", "held_out_probe_pauc", "held_out_alpha_req", "held_out_alignment"} <= looked[0].keys()
+    negatives = next(row["negatives"] for row in rows if "negatives" in row)
+    assert 60 < negatives < 62, "of 62, now and then two of the patient's own"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("broken", "says"),
+    [
+        ({"center_momentum": 1.0}, "prototypes"),
+        (
+            {"center_momentum": 1.0, "teacher_temperature": 1.0, "teacher_warmup_temperature": 1.0},
+            "tells no images apart",
+        ),
+    ],
+)
+def test_a_dino_without_what_keeps_it_from_collapse_is_stopped_within_100_steps(
+    many: dict[str, Path], tmp_path: Path, broken: dict[str, float], says: str
+) -> None:
+    method = {"name": "dino", "local_crops": 2, "prototypes": 1024, "hidden_size": 512, **broken}
+    config = config_of(tmp_path, many, 100, method=method, optim={"lr": 2e-3, "warmup_epochs": 0.5})
+    with pytest.raises(InputError, match=says) as stopped:
+        pretrain(config)
+    assert "monitor.collapse=warn" in str(stopped.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["simclr", "dino", "vicreg", "lejepa", "mae", "dinov2"])
+def test_no_method_at_its_defaults_is_taken_for_a_collapse(many: dict[str, Path], tmp_path: Path, method: str) -> None:
+    narrow = {} if method == "mae" else {"hidden_size": 128}  # for speed
+    pretrain(config_of(tmp_path, many, 100, method={"name": method, **narrow}))
+    rows = [row for row in read_metrics(tmp_path / "metrics.jsonl") if "loss" in row]
+    assert rows[-1]["step"] == 100
+    assert all(np.isfinite(row["loss"]) for row in rows)
