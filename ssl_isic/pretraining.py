@@ -26,6 +26,7 @@ from ssl_isic.methods.simclr import SimCLRConfig
 from ssl_isic.monitoring import Monitor, MonitorConfig, hold_out
 from ssl_isic.optim import OptimConfig
 from ssl_isic.pool import Kind, Pool, PoolConfig
+from ssl_isic.run_curves import CurvesConfig, draw_curves
 from ssl_isic.run_folder import open_run, write_provenance
 from ssl_isic.task import Task
 
@@ -111,6 +112,7 @@ def pretrain(config: PretrainConfig, rules: Mapping[str, str] | None = None) -> 
     folder = config.run_dir / "backbone"
     if accelerator.is_main_process:
         save_backbone(task.exported(), folder, config.views.size)
+        draw_curves(CurvesConfig(run_dir=config.run_dir))
         accelerator.print(
             f"{len(trained_on)} images of {len(pool.images.names)} sources, {len(held_out.indices)} held out; "
             f"the backbone is in {folder}"

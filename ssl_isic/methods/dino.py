@@ -7,6 +7,7 @@ Batch norm of the teacher runs in training mode on the teacher's own batches, as
 statistics are the teacher's own.
 """
 
+import math
 from typing import Literal
 
 import torch
@@ -122,6 +123,7 @@ class DINO(Task):
             self.teacher_means.append(torch.stack(teacher_BK).mean(dim=(0, 1), keepdim=True))
         return {
             "loss": loss,
+            "below_uniform": math.log(self.config.prototypes) - loss.detach(),
             "teacher_entropy": entropy,
             "marginal_entropy": marginal,
             "feature_std": feature_std(features_BD),

@@ -6,6 +6,7 @@ Shapes: B images of one rank, 2B global crops (all first ones, then all second o
 class and register tokens in front, M hidden patches of all global crops, D features, K prototypes, V views.
 """
 
+import math
 from typing import Annotated, Literal
 
 import torch
@@ -143,6 +144,7 @@ class DINOv2(Task):
             "dino": dino,
             "ibot": ibot,
             "koleo": koleo,
+            "below_uniform": math.log(self.config.prototypes) - dino.detach(),
             "teacher_entropy": entropy,
             "marginal_entropy": marginal,
             "feature_std": feature_std(features_2B_D),
