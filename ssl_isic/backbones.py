@@ -16,7 +16,7 @@ import torch
 from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from timm.models import save_for_hf
+from timm.models import group_parameters, save_for_hf
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -35,6 +35,9 @@ class BackboneConfig(Config):
     """Start: null for random, a folder or .safetensors file of timm weights, or `timm` for timm's pretrained weights."""
     drop_path: float = Field(0.0, ge=0, lt=1)
     """Stochastic depth of the student (0.1 in DINO's code for ViTs)."""
+    freeze_stages: int = Field(0, ge=0)
+    """Stages that keep the weights they start with, from the input on: 1 is the stem or patch embedding, 2 the first stage
+    of a convolutional net or block of a ViT as well. Batch norm there still gathers its running statistics."""
     grad_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, more time."""
 
@@ -69,6 +72,8 @@ def build_backbone(config: BackboneConfig, image_size: int, num_classes: int = 0
     model = _create(config, image_size, num_classes, drop_rate, state)
     if state is not None:
         model.pretrained_cfg.pop("state_dict")  # type: ignore[union-attr,operator]
+    if config.freeze_stages:
+        _freeze(model, config.freeze_stages)
     if config.grad_checkpointing:
         model.set_grad_checkpointing(True)  # type: ignore[operator]
     return model
@@ -144,6 +149,17 @@ def _create(
             f"{config.model} does not take images of {image_size} px: {error}; choose another size"
         ) from None
     return model
+
+
+def _freeze(model: nn.Module, stages: int) -> None:
+    by_stage = group_parameters(model, model.group_matcher(coarse=True))  # type: ignore[operator]
+    if stages >= len(by_stage):
+        raise InputError(
+            f"backbone.freeze_stages={stages} leaves nothing of the {len(by_stage)} stages to train; choose a smaller one"
+        )
+    for stage in sorted(by_stage)[:stages]:
+        for name in by_stage[stage]:
+            model.get_parameter(name).requires_grad_(False)
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:

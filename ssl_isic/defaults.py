@@ -78,6 +78,9 @@ def _common(config: PretrainConfig, images: int) -> list[Default]:
         ),
         Default("optim.warmup_epochs", min(10.0, epochs / 10), "10 epochs, a tenth of the run at most"),
     ]
+    if config.backbone.weights is not None:
+        gentle = "an epoch, a tenth of the run at most: a new head would shake the weights that are there"
+        rules.append(Default("optim.heads_first_epochs", min(1.0, epochs / 10), gentle))
     return [rule for rule in rules if not _is_set(config, rule.key)]
 
 

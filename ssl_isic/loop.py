@@ -152,7 +152,8 @@ def fit(
     on_gpu = accelerator.device.type == "cuda"
     batches = iter(training_loader(dataset, stream, loader.workers, loader.start_method, pin_memory=on_gpu))
     log = RunLog(accelerator, run_dir, dataset, progress, config.batch_size, per_epoch, total, title)
-    stepper = _Stepper(model, task, optimizer, accelerator, config, seed, log)
+    heads_first = round(optim.heads_first_epochs * per_epoch)
+    stepper = _Stepper(model, task, optimizer, accelerator, config, seed, log, heads_first)
 
     with StopRequest() as stop, log:
         while progress.step < total:
@@ -190,6 +191,8 @@ class _Stepper:
     config: LoopConfig
     seed: int
     log: RunLog
+    heads_first: int
+    """Steps in which the networks stand still."""
 
     def step(self, step: int, batches: Iterator[Batch]) -> None:
         self.optimizer.zero_grad(set_to_none=True)
@@ -201,6 +204,8 @@ class _Stepper:
                 outputs: dict[str, Tensor] = self.model(batch, step)
                 self.accelerator.backward(outputs["loss"] / self.config.accumulate)
             self.log.add(outputs, step)
+        if step < self.heads_first:
+            _drop_gradients(self.task.networks())
         if self.config.clip_norm is not None:
             norm = self.accelerator.clip_grad_norm_(self.task.parameters(), self.config.clip_norm)
             self.log.add({"grad_norm": norm}, step)
@@ -241,6 +246,12 @@ def _set_schedules(optimizer: torch.optim.Optimizer, schedules: Schedules, step:
     for group in optimizer.param_groups:
         group["lr"] = schedules.lr(step) * group["lr_scale"]
         group["weight_decay"] = schedules.weight_decay(step) if group["decays"] else 0.0
+
+
+def _drop_gradients(networks: Iterable[nn.Module]) -> None:
+    for network in networks:
+        for parameter in network.parameters():
+            parameter.grad = None
 
 
 def _to_device(batch: Batch, device: torch.device) -> Batch:

@@ -119,3 +119,19 @@ def test_a_wrong_start_is_one_line(settings: dict[str, str], message: str, tmp_p
     with pytest.raises(InputError, match=message) as caught:
         build_backbone(BackboneConfig(**{"model": "test_resnet", **settings}), 32)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("model", "stages", "frozen"), [("test_vit", 2, "blocks.0."), ("test_resnet", 1, "conv1.")])
+def test_the_first_stages_can_be_kept_as_they_are(model: str, stages: int, frozen: str) -> None:
+    network = build_backbone(BackboneConfig(model=model, freeze_stages=stages), 32)
+    kept = {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
+    assert any(name.startswith(frozen) for name in kept)
+    first = ("cls_token", "pos_embed", "patch_embed.", "blocks.0.") if model == "test_vit" else ("conv1.", "bn1.")
+    assert kept == {name for name, _ in network.named_parameters() if name.startswith(first)}
+    free = build_backbone(BackboneConfig(model=model), 32)
+    assert all(parameter.requires_grad for parameter in free.parameters())
+
+
+def test_something_has_to_be_left_to_train() -> None:
+    with pytest.raises(InputError, match=r"freeze_stages=50 leaves nothing of the \d+ stages"):
+        build_backbone(BackboneConfig(model="test_vit", freeze_stages=50), 32)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate.utils import set_seed
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -23,6 +24,7 @@ from ssl_isic.config import validate
 from ssl_isic.errors import InputError, InterruptedRun
 from ssl_isic.loop import seed_step
 from ssl_isic.methods.dino import DINO
+from ssl_isic.methods.method import RunShape
 from ssl_isic.methods.simclr import SimCLR
 from ssl_isic.pretraining import PretrainConfig, pretrain
 from ssl_isic.run_folder import read_metrics
@@ -271,3 +273,33 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path: Path, lesions: Path) ->
     assert_same_bits(final_weights(tmp_path / "killed"), final_weights(tmp_path / "whole"))
     rows = read_metrics(tmp_path / "killed" / "metrics.jsonl")
     np.testing.assert_array_equal([row["step"] for row in rows], np.arange(1, 25))
+
+
+@pytest.mark.parametrize("method", [SIMCLR, DINO_VIT])
+def test_heads_first_the_network_stands_still_and_then_learns(
+    method: dict[str, Any], tmp_path: Path, lesions: Path
+) -> None:
+    """6 steps an epoch; the heads alone for one epoch of two. DINO's teacher stands still with its student."""
+    runs = {}
+    for name, epochs, held in (("still", 1, 1.0), ("longer", 2, 1.0), ("free", 1, 0.0)):
+        config = config_of(tmp_path / name, lesions, method, epochs=epochs, workers=0)
+        optim = config.optim.model_copy(update={"heads_first_epochs": held})
+        pretrain(config.model_copy(update={"optim": optim}))
+        runs[name] = final_weights(tmp_path / name)
+    names = [key for key, value in runs["still"].items() if value.is_floating_point() and "running" not in key]
+    networks = [key for key in names if key.startswith(("backbone.", "student.", "teacher.", "exported."))]
+    heads = [key for key in names if key.startswith(("head.", "student_head."))]
+    start = initial_weights(method)
+    assert networks
+    assert heads
+    assert all(torch.equal(runs["still"][key], start[key]) for key in networks if key in start)
+    assert any(not torch.equal(runs["still"][key], start[key]) for key in heads)
+    assert any(not torch.equal(runs["longer"][key], start[key]) for key in networks if key in start)
+    assert any(not torch.equal(runs["free"][key], start[key]) for key in networks if key in start)
+
+
+def initial_weights(method: dict[str, Any]) -> dict[str, Tensor]:
+    """The weights that a run of seed 11 starts with."""
+    config = config_of(Path("unused"), Path("unused"), method)
+    set_seed(config.seed)
+    return config.method.build(config.backbone, RunShape(config.views.size, 6, 12)).state_dict()
