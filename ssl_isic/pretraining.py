@@ -16,6 +16,7 @@ from ssl_isic.config import Config
 from ssl_isic.data.images import ImagePool
 from ssl_isic.data.loading import BatchLayout, Order, steps_per_epoch
 from ssl_isic.data.views import SeededViews, ViewsConfig
+from ssl_isic.errors import InputError
 from ssl_isic.loop import LoopConfig, build_accelerator, fit, total_steps
 from ssl_isic.methods import MethodConfig
 from ssl_isic.methods.dino import DINOConfig
@@ -80,6 +81,7 @@ def pretrain(config: PretrainConfig, rules: Mapping[str, str] | None = None) -> 
     pool = Pool(config.data, ImagePool(config.data.sources))
     held_out = hold_out(config.monitor, pool, config.seed)
     accelerator = build_accelerator(config.loop, config.run_dir)
+    micro_batch = _micro_batch(config.loop, accelerator)
     if accelerator.is_main_process:
         open_run(config.run_dir, config)
         write_provenance(config.run_dir, config.seed, accelerator.num_processes, pool.hashes())
@@ -106,7 +108,7 @@ def pretrain(config: PretrainConfig, rules: Mapping[str, str] | None = None) -> 
         seed=config.seed,
         evaluate=Monitor(pool, held_out, config.views.size, config.data.start_method, accelerator) if looks else None,
         evaluate_every=max(1, round(config.monitor.every_epochs * steps)),
-        guard=_guard(config, accelerator),
+        guard=_guard(config, micro_batch),
         title=config.method.name,
     )
     folder = config.run_dir / "backbone"
@@ -134,11 +136,19 @@ def _check_sizes(task: Task, views: SeededViews, config: ViewsConfig) -> None:
             check_input_size(network, side, "views.size" if side == config.size else "views.local_size")
 
 
-def _guard(config: PretrainConfig, accelerator: Accelerator) -> CollapseGuard | None:
+def _micro_batch(config: LoopConfig, accelerator: Accelerator) -> int:
+    """Images of one forward pass. InputError where there are too few to be compared."""
+    layout = BatchLayout(config.batch_size, config.accumulate, accelerator.process_index, accelerator.num_processes)
+    if layout.micro_batch < 2:
+        raise InputError(
+            f"loop.batch_size={config.batch_size} is one image for each of {accelerator.num_processes} processes x "
+            f"loop.accumulate={config.accumulate}, and there is nothing to tell it from; double it at least"
+        )
+    return layout.micro_batch
+
+
+def _guard(config: PretrainConfig, micro_batch: int) -> CollapseGuard | None:
     if config.monitor.collapse == "ignore":
         return None
     prototypes = config.method.prototypes if isinstance(config.method, DINOConfig | DINOv2Config) else None
-    layout = BatchLayout(
-        config.loop.batch_size, config.loop.accumulate, accelerator.process_index, accelerator.num_processes
-    )
-    return CollapseGuard(config.monitor.collapse, prototypes, GLOBAL_CROPS * layout.micro_batch)
+    return CollapseGuard(config.monitor.collapse, prototypes, GLOBAL_CROPS * micro_batch)

@@ -1,0 +1,121 @@
+"""The pretraining stage as a user meets it: bad input is one line, and lesions, patients and clinics reach the batches."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ssl_isic import pretrain
+from ssl_isic.data.images import ImagePool
+from ssl_isic.data.loading import Draw
+from ssl_isic.data.views import ViewsConfig, simclr_views
+from ssl_isic.pool import Pool, PoolConfig
+from ssl_isic.run_folder import read_metrics
+
+
+@pytest.fixture
+def words(tmp_path: Path, lesions: Path) -> list[str]:
+    """What a run of a tiny network needs."""
+    run = [f"run_dir={tmp_path / 'run'}", f"data.sources.train={lesions}", "data.workers=0", "backbone.model=test_vit"]
+    return [*run, "views.size=32", "views.local_size=16", "loop.batch_size=8", "loop.epochs=0.5", "loop.log_every=1"]
+
+
+@pytest.fixture
+def table(tmp_path: Path, lesion_jpegs: dict[str, bytes]) -> Path:
+    """Two photographs a lesion, four a patient; the first 36 of 48 images are of clinic A, six have no clinic."""
+    number = np.arange(len(lesion_jpegs))
+    frame = pd.DataFrame(
+        {
+            "isic_id": list(lesion_jpegs),
+            "lesion_id": [f"L{k // 2}" for k in number],
+            "patient_id": [f"P{k // 4}" for k in number],
+            "attribution": ["A" if k < 36 else "B" if k < 42 else None for k in number],
+        }
+    )
+    frame.to_csv(tmp_path / "table.csv", index=False)
+    return tmp_path / "table.csv"
+
+
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        (["method.name=mae", "backbone.model=test_resnet"], "test_resnet"),
+        (["method.name=dinov2", "backbone.model=test_resnet"], "test_resnet"),
+        (["method.name=dino", "views.local_size=9"], "views.local_size=9 does not divide into patches"),
+        (["views.size=40"], "views.size=40 does not divide into patches of 16 px"),
+        (["loop.batch_size=1"], "nothing to tell it from"),
+        (["loop.batch_size=8", "loop.accumulate=8"], "nothing to tell it from"),
+        (["loop.batch_size=64"], "does not fill one batch"),
+        (["method.not_negative=patient"], "method.not_negative=patient needs data.tables"),
+        (["data.second_view=lesion"], "data.second_view=lesion needs data.tables"),
+        (["data.balance=clinic"], "data.balance=clinic needs data.tables"),
+        (["data.tables.elsewhere=t.csv", "method.not_negative=patient"], "no such source"),
+        (["method.chunk=0"], "method.chunk"),
+        (["backbone.weights=nowhere"], "no such file"),
+        (["optim.name=lars", "method.name=dino"], "set optim.lr too"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_no_weights(
+    words: list[str], tmp_path: Path, word: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert pretrain.main([*words, *word]) == 2
+    error = capsys.readouterr().err.strip().splitlines()
+    assert says in error[-1]
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_weights_of_another_shape_are_named(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert pretrain.main(words) == 0
+    other = [
+        f"run_dir={tmp_path / 'other'}",
+        "backbone.model=test_vit2",
+        f"backbone.weights={tmp_path / 'run/backbone'}",
+    ]
+    assert pretrain.main([*words, *other]) == 2
+    assert "is not of a test_vit2" in capsys.readouterr().err
+
+
+def test_a_patients_own_images_are_gone_from_the_negatives(words: list[str], table: Path, tmp_path: Path) -> None:
+    means = {}
+    for kind in ("itself", "lesion", "patient"):
+        run = [f"run_dir={tmp_path / kind}", f"method.not_negative={kind}", f"data.tables.train={table}"]
+        assert pretrain.main([*words, *run]) == 0
+        rows = [row for row in read_metrics(tmp_path / kind / "metrics.jsonl") if "negatives" in row]
+        means[kind] = float(np.mean([row["negatives"] for row in rows]))
+    assert means["itself"] == 14
+    assert means["patient"] < means["lesion"] < 14
+
+
+def test_the_second_view_is_of_another_photograph_of_the_lesion(table: Path, lesions: Path) -> None:
+    config = PoolConfig(sources={"train": lesions}, tables={"train": table}, second_view="lesion", workers=0)
+    pool = Pool(config, ImagePool(config.sources))
+    views = simclr_views(ViewsConfig(size=32, global_scale=(1.0, 1.0)))
+    every, one_each = np.arange(48), np.arange(0, 48, 2)  # of image 10's lesion: both photographs, and one
+    paired = pool.dataset(every, views, 0, [])[Draw(10, 0)]["views"]
+    alone = pool.dataset(one_each, views, 0, [])[Draw(5, 0)]["views"]
+    assert np.array_equal(paired[0], alone[0])
+    assert not np.array_equal(paired[1], alone[1])
+    itself = replace(pool, config=config.model_copy(update={"second_view": "itself"}))
+    assert np.array_equal(itself.dataset(every, views, 0, [])[Draw(10, 0)]["views"][1], alone[1])
+
+
+def test_batches_hold_every_clinic_and_the_unknown_are_their_sources(table: Path, lesions: Path) -> None:
+    config = PoolConfig(sources={"train": lesions}, tables={"train": table}, balance="clinic", workers=0)
+    pool = Pool(config, ImagePool(config.sources))
+    clinics = pool.clinics()
+    assert {name: int((clinics == name).sum()) for name in np.unique(clinics)} == {"A": 36, "B": 6, "train": 6}
+    rows = pool.order(np.arange(48), seed=0).epoch(0)
+    assert [sorted(clinics[rows[start : start + 3]].tolist()) for start in (0, 3)] == [["A", "B", "train"]] * 2
+
+
+def test_what_was_filled_in_is_in_the_runs_configuration(words: list[str], tmp_path: Path) -> None:
+    assert pretrain.main(words) == 0
+    text = (tmp_path / "run" / "config.yaml").read_text()
+    assert "warmup_epochs: 0.05" in text
+    assert (tmp_path / "run" / "curves.png").stat().st_size > 1000
+    assert json.loads((tmp_path / "run" / "provenance.json").read_text())["world_size"] == 1
