@@ -56,7 +56,7 @@ class DemoConfig(Config):
     """The backbone."""
     image_size: int = Field(32, ge=16)
     """Side of the images, px."""
-    pretrain_epochs: float = Field(5.0, gt=0)
+    pretrain_epochs: float = Field(3.0, gt=0)
     """Epochs of SimCLR."""
     finetune_epochs: float = Field(8.0, gt=0)
     """Epochs of each classifier."""
