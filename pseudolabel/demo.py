@@ -58,7 +58,7 @@ class DemoConfig(Config):
     """Side of the images, px."""
     pretrain_epochs: float = Field(3.0, gt=0)
     """Epochs of SimCLR."""
-    finetune_epochs: float = Field(8.0, gt=0)
+    finetune_epochs: float = Field(5.0, gt=0)
     """Epochs of each classifier."""
     rounds: int = Field(2, ge=1)
     """Pseudo-label rounds at most."""
