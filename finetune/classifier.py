@@ -69,12 +69,6 @@ class Classifier(Task):
     def exported(self) -> nn.Module:
         return self.model
 
-    def before_optimizer(self, step: int) -> None:
-        """The gradients are used as they are."""
-
-    def after_step(self, step: int) -> None:
-        """Nothing is kept beside what the optimizer moves."""
-
     def _last_layer(self) -> nn.Linear:
         last = self.model.get_classifier()  # type: ignore[operator]
         return next(module for module in last.modules() if isinstance(module, nn.Linear))

@@ -33,7 +33,7 @@ from ssl_isic.interrupt import StopRequest
 from ssl_isic.optim import OptimConfig, build_optimizer
 from ssl_isic.run_log import RunLog
 from ssl_isic.schedules import cosine, is_due, warmup_cosine
-from ssl_isic.task import Task
+from ssl_isic.task import StepHooks, Task
 
 Evaluator = Callable[[Task], Iterable[tuple[str, float]]]
 STOP_AGREED_EVERY = 10
@@ -209,10 +209,12 @@ class _Stepper:
         if self.config.clip_norm is not None:
             norm = self.accelerator.clip_grad_norm_(self.task.parameters(), self.config.clip_norm)
             self.log.add({"grad_norm": norm}, step)
-        self.task.before_optimizer(step)
+        hooks = self.task if isinstance(self.task, StepHooks) else None
+        if hooks:
+            hooks.before_optimizer(step)
         self.optimizer.step()
-        if not self.accelerator.optimizer_step_was_skipped:
-            self.task.after_step(step)
+        if hooks and not self.accelerator.optimizer_step_was_skipped:
+            hooks.after_step(step)
         self.log.stepped()
 
     def _next(self, batches: Iterator[Batch]) -> Batch:

@@ -33,6 +33,10 @@ class Task(nn.Module, ABC):
     def exported(self) -> nn.Module:
         """The timm model that remains when training is over."""
 
+
+class StepHooks(ABC):
+    """What a task has to do around the optimizer, if anything; a task that has it inherits from this too."""
+
     @abstractmethod
     def before_optimizer(self, step: int) -> None:
         """Called with gradients ready and clipped, just before optimizer step `step`."""

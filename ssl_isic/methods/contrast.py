@@ -9,6 +9,8 @@ import torch
 from lightly.utils import dist
 from torch import Tensor, nn
 
+from ssl_isic.methods.ranks import gathered
+
 
 class Contrast(NamedTuple):
     """The loss of this rank's anchors, and how many negatives an anchor had on average."""
@@ -31,7 +33,7 @@ def contrastive_loss(
     equation 6 without weights (decoupled).
     """
     anchors, positive, candidates = _pairs(first_BP, second_BP)
-    same = _gathered(group_B) if group_B is not None else torch.arange(len(candidates) // 2, device=candidates.device)
+    same = gathered(group_B) if group_B is not None else torch.arange(len(candidates) // 2, device=candidates.device)
     rows = _own_rows(len(first_BP), same.device)
     negative = same[rows].repeat(2)[:, None] != same.repeat(2)[None, :]  # (2B, 2RB); never itself nor its positive
     logits = anchors @ candidates.T / temperature
@@ -48,7 +50,7 @@ def contrastive_loss(
 def _pairs(first_BP: Tensor, second_BP: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """This rank's anchors (2B, P), the column of each one's positive (2B,), and all ranks' candidates (2RB, P)."""
     first, second = nn.functional.normalize(first_BP, dim=1), nn.functional.normalize(second_BP, dim=1)
-    candidates = torch.cat([_gathered(first), _gathered(second)])
+    candidates = torch.cat([gathered(first), gathered(second)])
     rows = _own_rows(len(first), first.device)
     return torch.cat([first, second]), torch.cat([rows + len(candidates) // 2, rows]), candidates
 
@@ -56,11 +58,3 @@ def _pairs(first_BP: Tensor, second_BP: Tensor) -> tuple[Tensor, Tensor, Tensor]
 def _own_rows(images: int, device: torch.device) -> Tensor:
     first: int = dist.rank() * images
     return torch.arange(first, first + images, device=device)
-
-
-def _gathered(tensor: Tensor) -> Tensor:
-    """The tensors of all ranks, one after the other; the gradient comes back."""
-    if dist.world_size() == 1:
-        return tensor
-    parts: tuple[Tensor, ...] = dist.gather(tensor)
-    return torch.cat(parts)

@@ -22,10 +22,17 @@ from ssl_isic.data.views import SeededViews, ViewsConfig, dino_views
 from ssl_isic.methods.diagnostics import feature_std, prototype_entropies
 from ssl_isic.methods.method import DataFacts, Default, MethodSettings, RunShape, crop_defaults
 from ssl_isic.methods.multicrop import GLOBAL_CROPS, forward_by_resolution
-from ssl_isic.methods.teacher import hold_prototypes, move_teacher, prototype_head, prototypes_default, start_teacher
+from ssl_isic.methods.teacher import (
+    TeacherPace,
+    hold_prototypes,
+    move_teacher,
+    prototype_head,
+    prototypes_default,
+    start_teacher,
+    teacher_pace,
+)
 from ssl_isic.optim import ParameterGroup, parameter_groups
-from ssl_isic.schedules import cosine, linear_then_constant
-from ssl_isic.task import Task, full_precision
+from ssl_isic.task import StepHooks, Task, full_precision
 
 LOOKBACK = 1 / 500  # of the run, the time constant of the teacher's moving average
 LEAST_EMA, MOST_EMA = 0.98, 0.9995
@@ -64,7 +71,7 @@ class DINOConfig(MethodSettings):
         return dino_views(views, self.local_crops)
 
     def build(self, backbone: BackboneConfig, run: RunShape) -> "DINO":
-        return DINO(self, backbone, run.image_size, run.steps_per_epoch, run.total_steps)
+        return DINO(self, backbone, run.image_size, teacher_pace(self, run))
 
     def defaults(self, facts: DataFacts) -> list[Default]:
         ema = min(max(1 - 1 / (LOOKBACK * facts.total_steps), LEAST_EMA), MOST_EMA)
@@ -80,16 +87,12 @@ class DINOConfig(MethodSettings):
         ]
 
 
-class DINO(Task):
+class DINO(Task, StepHooks):
     """Student, teacher and center. All three are in the state dict."""
 
-    def __init__(
-        self, config: DINOConfig, backbone: BackboneConfig, image_size: int, steps_per_epoch: int, total_steps: int
-    ) -> None:
+    def __init__(self, config: DINOConfig, backbone: BackboneConfig, image_size: int, pace: TeacherPace) -> None:
         super().__init__()
-        self.config, self.total_steps = config, total_steps
-        self.warmup_steps = round(config.teacher_warmup_epochs * steps_per_epoch)
-        self.frozen_steps = round(config.freeze_last_layer_epochs * steps_per_epoch)
+        self.config, self.pace = config, pace
         self.student = build_backbone(backbone, image_size)
         self.teacher = build_backbone(backbone.model_copy(update={"drop_path": 0.0}), image_size)
         self.student_head, self.teacher_head = (
@@ -115,7 +118,7 @@ class DINO(Task):
             features_BD = self.teacher(self.normalize(torch.cat(views[:GLOBAL_CROPS])))
             teacher_BK = self.teacher_head(features_BD).float().chunk(GLOBAL_CROPS)
         student_BK = self._student_outputs(views)
-        temperature = self.teacher_temperature(step)
+        temperature = self.pace.temperature_at(step)
         with full_precision(teacher_BK[0]):
             loss = self.criterion(list(teacher_BK), student_BK, teacher_temp=temperature)
             entropy, marginal = self._teacher_entropies(torch.cat(teacher_BK), temperature)
@@ -129,15 +132,6 @@ class DINO(Task):
             "feature_std": feature_std(features_BD),
         }
 
-    def teacher_temperature(self, step: int) -> float:
-        """The teacher's temperature at `step`."""
-        warm, full = self.config.teacher_warmup_temperature, self.config.teacher_temperature
-        return linear_then_constant(step, self.warmup_steps, warm, full)
-
-    def ema_momentum(self, step: int) -> float:
-        """The teacher's momentum at `step`: a cosine from `ema` to 1."""
-        return cosine(step, self.total_steps, self.config.ema, 1.0)
-
     def parameter_groups(self) -> list[ParameterGroup]:
         return parameter_groups(self.parameters())
 
@@ -149,13 +143,13 @@ class DINO(Task):
 
     def before_optimizer(self, step: int) -> None:
         """Keep the prototypes still during the first epochs."""
-        if step < self.frozen_steps:
+        if step < self.pace.frozen_steps:
             hold_prototypes(self.student_head)
 
     @torch.no_grad()
     def after_step(self, step: int) -> None:
         """Move the teacher and the center, once per optimizer step."""
-        momentum = self.ema_momentum(step)
+        momentum = self.pace.momentum_at(step)
         move_teacher(self.teacher, self.student, momentum)
         move_teacher(self.teacher_head, self.student_head, momentum)
         batch_center = center_mean(torch.cat(self.teacher_means), dim=(0, 1))

@@ -23,10 +23,17 @@ from ssl_isic.methods.masks import block_masks, image_keys
 from ssl_isic.methods.method import DataFacts, Default, MethodSettings, RunShape, crop_defaults
 from ssl_isic.methods.multicrop import GLOBAL_CROPS, forward_by_resolution
 from ssl_isic.methods.patch_tokens import features_of, layerwise_groups, masked_vit
-from ssl_isic.methods.teacher import hold_prototypes, move_teacher, prototype_head, prototypes_default, start_teacher
+from ssl_isic.methods.teacher import (
+    TeacherPace,
+    hold_prototypes,
+    move_teacher,
+    prototype_head,
+    prototypes_default,
+    start_teacher,
+    teacher_pace,
+)
 from ssl_isic.optim import ParameterGroup, parameter_groups
-from ssl_isic.schedules import cosine, linear_then_constant
-from ssl_isic.task import Task, full_precision
+from ssl_isic.task import StepHooks, Task, full_precision
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -78,7 +85,7 @@ class DINOv2Config(MethodSettings):
         return dinov2_views(views, self.local_crops)
 
     def build(self, backbone: BackboneConfig, run: RunShape) -> "DINOv2":
-        return DINOv2(self, backbone, run.image_size, run.steps_per_epoch, run.total_steps)
+        return DINOv2(self, backbone, run.image_size, teacher_pace(self, run))
 
     def defaults(self, facts: DataFacts) -> list[Default]:
         epochs = facts.total_steps * facts.batch_size / facts.images
@@ -97,16 +104,12 @@ class DINOv2Config(MethodSettings):
         ]
 
 
-class DINOv2(Task):
+class DINOv2(Task, StepHooks):
     """Student, teacher and what centers the teacher's outputs. All are in the state dict."""
 
-    def __init__(
-        self, config: DINOv2Config, backbone: BackboneConfig, image_size: int, steps_per_epoch: int, total_steps: int
-    ) -> None:
+    def __init__(self, config: DINOv2Config, backbone: BackboneConfig, image_size: int, pace: TeacherPace) -> None:
         super().__init__()
-        self.config, self.total_steps = config, total_steps
-        self.warmup_steps = round(config.teacher_warmup_epochs * steps_per_epoch)
-        self.frozen_steps = round(config.freeze_last_layer_epochs * steps_per_epoch)
+        self.config, self.pace = config, pace
         self.student = masked_vit(backbone, image_size, config.name)
         self.teacher = build_backbone(backbone.model_copy(update={"drop_path": 0.0}), image_size)
         self.grid: tuple[int, int] = self.student.vit.patch_embed.grid_size
@@ -119,7 +122,7 @@ class DINOv2(Task):
         self.koleo = KoLeoLoss()
 
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
-        views, temperature = batch["views"], self.teacher_temperature(step)
+        views, temperature = batch["views"], self.pace.temperature_at(step)
         images = self.normalize(torch.cat(views[:GLOBAL_CROPS]))
         hidden_2B_N = self._hidden(batch["row"], step)
         with torch.no_grad():
@@ -150,15 +153,6 @@ class DINOv2(Task):
             "feature_std": feature_std(features_2B_D),
         }
 
-    def teacher_temperature(self, step: int) -> float:
-        """The teacher's temperature at `step`."""
-        warm, full = self.config.teacher_warmup_temperature, self.config.teacher_temperature
-        return linear_then_constant(step, self.warmup_steps, warm, full)
-
-    def ema_momentum(self, step: int) -> float:
-        """The teacher's momentum at `step`: a cosine from `ema` to 1."""
-        return cosine(step, self.total_steps, self.config.ema, 1.0)
-
     def parameter_groups(self) -> list[ParameterGroup]:
         heads = [*self.student_head.parameters(), *self.student_patch_head.parameters()]
         return [
@@ -175,14 +169,14 @@ class DINOv2(Task):
 
     def before_optimizer(self, step: int) -> None:
         """Keep the prototypes still during the first epochs."""
-        if step < self.frozen_steps:
+        if step < self.pace.frozen_steps:
             hold_prototypes(self.student_head)
             hold_prototypes(self.student_patch_head)
 
     def after_step(self, step: int) -> None:
         """Move the teacher and the centers, once per optimizer step."""
         for teacher, student in self._pairs():
-            move_teacher(teacher, student, self.ema_momentum(step))
+            move_teacher(teacher, student, self.pace.momentum_at(step))
         self.centering.after_step()
         self.patch_centering.after_step()
 

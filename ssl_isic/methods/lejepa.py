@@ -20,6 +20,7 @@ from ssl_isic.data.views import SeededViews, ViewsConfig, dino_views
 from ssl_isic.methods.diagnostics import feature_std
 from ssl_isic.methods.method import DataFacts, Default, MethodSettings, RunShape, crop_defaults
 from ssl_isic.methods.multicrop import GLOBAL_CROPS, forward_by_resolution
+from ssl_isic.methods.ranks import gathered
 from ssl_isic.optim import ParameterGroup, parameter_groups
 from ssl_isic.task import Task, full_precision
 
@@ -99,12 +100,6 @@ class LeJEPA(Task):
     def exported(self) -> nn.Module:
         return self.backbone
 
-    def before_optimizer(self, step: int) -> None:
-        """LeJEPA leaves the gradients as they are."""
-
-    def after_step(self, step: int) -> None:
-        """LeJEPA keeps nothing beside what the optimizer moves."""
-
 
 # lightly's SIGReg takes its directions from rank 0's global generator, after whatever dropout has drawn from it, and sums
 # over ranks by a function that torch 2.15 warns about
@@ -126,15 +121,10 @@ def epps_pulley(x_VBS: Tensor, points: int) -> Tensor:
     gaussian_T = torch.exp(-t_T.square() / 2)
     angles_VBST = x_VBS.unsqueeze(-1) * t_T
     moments = torch.stack([angles_VBST.cos().mean(dim=1), angles_VBST.sin().mean(dim=1)])
-    real_VST, imaginary_VST = _mean_over_ranks(moments)
+    real_VST, imaginary_VST = gathered(moments.unsqueeze(0)).mean(dim=0)
     error_VST = (real_VST - gaussian_T).square() + imaginary_VST.square()
     images: int = x_VBS.shape[1] * dist.world_size()
     return 2 * images * torch.trapezoid(error_VST * gaussian_T, t_T, dim=-1)
-
-
-def _mean_over_ranks(tensor: Tensor) -> Tensor:
-    """With gradient to each rank's own part."""
-    return torch.stack(dist.gather(tensor)).mean(dim=0) if dist.world_size() > 1 else tensor
 
 
 def _projector(config: LeJEPAConfig, width: int) -> ProjectionHead:

@@ -106,12 +106,6 @@ class MAE(Task):
         vit: nn.Module = self.encoder.vit
         return vit
 
-    def before_optimizer(self, step: int) -> None:
-        """MAE leaves the gradients as they are."""
-
-    def after_step(self, step: int) -> None:
-        """MAE keeps nothing beside what the optimizer moves."""
-
     def _encoded(self, images: Tensor, visible_BV: Tensor) -> Tensor:
         """The encoder's tokens, with the class and register tokens in front, of the visible patches in that order."""
         prefix: int = self.encoder.vit.num_prefix_tokens

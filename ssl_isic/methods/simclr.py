@@ -122,9 +122,3 @@ class SimCLR(Task):
 
     def exported(self) -> nn.Module:
         return self.backbone
-
-    def before_optimizer(self, step: int) -> None:
-        """SimCLR leaves the gradients as they are."""
-
-    def after_step(self, step: int) -> None:
-        """SimCLR keeps nothing beside what the optimizer moves."""

@@ -2,15 +2,75 @@
 
 import math
 import warnings
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from lightly.models.modules.heads import DINOProjectionHead
 from torch import nn
 
-from ssl_isic.methods.method import Default
+from ssl_isic.methods.method import Default, RunShape
+from ssl_isic.schedules import cosine, linear_then_constant
 
 IMAGES_A_PROTOTYPE = 12
 FEWEST_PROTOTYPES, MOST_PROTOTYPES = 512, 65536
+
+
+@dataclass(frozen=True)
+class TeacherPace:
+    """How sharp the teacher is at a step, how slow it moves, and how long the prototypes wait."""
+
+    warmup_temperature: float
+    """Softmax temperature of the teacher at the first step."""
+    temperature: float
+    """Softmax temperature of the teacher after its warm-up."""
+    warmup_steps: int
+    """Steps over which the temperature goes from one to the other."""
+    ema: float
+    """Momentum of the teacher at the first step; 1 at the last, on a cosine."""
+    frozen_steps: int
+    """Steps in which the prototypes stand still."""
+    total_steps: int
+    """Optimizer steps of the whole run."""
+
+    def temperature_at(self, step: int) -> float:
+        """The teacher's temperature."""
+        return linear_then_constant(step, self.warmup_steps, self.warmup_temperature, self.temperature)
+
+    def momentum_at(self, step: int) -> float:
+        """The teacher's momentum."""
+        return cosine(step, self.total_steps, self.ema, 1.0)
+
+
+class TeacherSettings(Protocol):
+    """What the settings of a method with a teacher say of it."""
+
+    @property
+    def teacher_temperature(self) -> float: ...
+
+    @property
+    def teacher_warmup_temperature(self) -> float: ...
+
+    @property
+    def teacher_warmup_epochs(self) -> float: ...
+
+    @property
+    def ema(self) -> float: ...
+
+    @property
+    def freeze_last_layer_epochs(self) -> float: ...
+
+
+def teacher_pace(settings: TeacherSettings, run: RunShape) -> TeacherPace:
+    """The settings in steps of this run."""
+    return TeacherPace(
+        warmup_temperature=settings.teacher_warmup_temperature,
+        temperature=settings.teacher_temperature,
+        warmup_steps=round(settings.teacher_warmup_epochs * run.steps_per_epoch),
+        ema=settings.ema,
+        frozen_steps=round(settings.freeze_last_layer_epochs * run.steps_per_epoch),
+        total_steps=run.total_steps,
+    )
 
 
 def prototype_head(

@@ -9,7 +9,6 @@ from typing import Literal
 
 import torch
 from lightly.models.modules.heads import ProjectionHead
-from lightly.utils import dist
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -18,6 +17,7 @@ from ssl_isic.data.loading import Batch
 from ssl_isic.data.views import SeededViews, ViewsConfig, simclr_views
 from ssl_isic.methods.diagnostics import feature_std
 from ssl_isic.methods.method import DataFacts, Default, MethodSettings, RunShape, crop_defaults
+from ssl_isic.methods.ranks import gathered
 from ssl_isic.optim import ParameterGroup, parameter_groups
 from ssl_isic.task import Task, full_precision
 
@@ -76,7 +76,7 @@ class VICReg(Task):
         features_2B_D = self.backbone(self.normalize(torch.cat(batch["views"])))
         first_BP, second_BP = self.head(features_2B_D).float().chunk(2)
         with full_precision(first_BP):
-            first_NP, second_NP = _gathered(first_BP), _gathered(second_BP)
+            first_NP, second_NP = gathered(first_BP), gathered(second_BP)
             invariance = nn.functional.mse_loss(first_BP, second_BP)
             variance = (variance_term(first_NP) + variance_term(second_NP)) / 2
             covariance = covariance_term(first_NP) + covariance_term(second_NP)
@@ -103,12 +103,6 @@ class VICReg(Task):
     def exported(self) -> nn.Module:
         return self.backbone
 
-    def before_optimizer(self, step: int) -> None:
-        """VICReg leaves the gradients as they are."""
-
-    def after_step(self, step: int) -> None:
-        """VICReg keeps nothing beside what the optimizer moves."""
-
 
 # lightly's VICRegLoss has the same value, but gives the weighted sum alone, and its mask over the covariances takes five
 # times as long
@@ -129,11 +123,6 @@ def covariance_term(z_NP: Tensor) -> Tensor:
     centered_NP = z_NP - z_NP.mean(dim=0)
     covariance_PP = centered_NP.T @ centered_NP / (len(z_NP) - 1)
     return covariance_PP.fill_diagonal_(0).square().sum() / z_NP.shape[1]
-
-
-def _gathered(z_BP: Tensor) -> Tensor:
-    """The rows of all ranks (N, P), with gradient to each."""
-    return torch.cat(dist.gather(z_BP)) if dist.world_size() > 1 else z_BP
 
 
 def _expander(config: VICRegConfig, width: int) -> ProjectionHead:

@@ -81,14 +81,16 @@ def assert_same_bits(first: dict[str, Tensor], second: dict[str, Tensor]) -> Non
 
 def send_sigterm_after(step: int, task_type: type[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """This process gets SIGTERM while optimizer step `step` is under way."""
-    original = task_type.after_step
+    original, sent = task_type.forward, []
 
-    def after_step(self: Any, now: int) -> None:
-        original(self, now)
-        if now == step:
+    def forward(self: Any, batch: dict[str, Any], now: int) -> dict[str, Tensor]:
+        if now == step and not sent:
+            sent.append(now)
             os.kill(os.getpid(), signal.SIGTERM)
+        outputs: dict[str, Tensor] = original(self, batch, now)
+        return outputs
 
-    monkeypatch.setattr(task_type, "after_step", after_step)
+    monkeypatch.setattr(task_type, "forward", forward)
 
 
 @pytest.mark.parametrize(("method", "task_type"), [(SIMCLR, SimCLR), (DINO_VIT, DINO)])
@@ -245,7 +247,7 @@ def test_a_crash_of_ours_ends_the_process_and_its_workers(tmp_path: Path, lesion
     file.write_text(json.dumps(config.model_dump(mode="json")))
     script = (
         "import sys; from ssl_isic import pretrain; from ssl_isic.methods.simclr import SimCLR\n"
-        "SimCLR.after_step = lambda self, step: 1 / 0\n"
+        "SimCLR.forward = lambda self, batch, step: 1 / 0\n"
         "pretrain.main(['--config', sys.argv[1]])"
     )
     words = [sys.executable, "-c", script, str(file)]

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from finetune.classifier import Classifier, HeadConfig
 from finetune.losses import FocalConfig
@@ -108,14 +109,13 @@ CASES: dict[str, Callable[[Path], Case]] = {
 def record_gradients(task: Task) -> dict[str, torch.Tensor]:
     """Filled with the gradients that the optimizer is given in the first step."""
     recorded: dict[str, torch.Tensor] = {}
-    original = task.before_optimizer
 
-    def before_optimizer(step: int) -> None:
-        original(step)
-        if step == 0:
+    def record(*_: object) -> None:
+        if not recorded:
             recorded.update({name: p.grad.clone() for name, p in task.named_parameters() if p.grad is not None})
+            hook.remove()
 
-    task.before_optimizer = before_optimizer  # type: ignore[method-assign]
+    hook = register_optimizer_step_pre_hook(record)
     return recorded
 
 

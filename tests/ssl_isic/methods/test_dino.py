@@ -1,6 +1,7 @@
 """DINO against plain lines of the paper's algorithm 1, and the rules that toy versions break."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,18 +11,19 @@ from torch import Tensor, nn
 from ssl_isic.backbones import BackboneConfig
 from ssl_isic.data.views import ViewsConfig
 from ssl_isic.methods.dino import DINO, DINOConfig
-from ssl_isic.methods.method import DataFacts
+from ssl_isic.methods.method import DataFacts, RunShape
 from ssl_isic.optim import build_optimizer
 
 K, LOCAL, STEPS_AN_EPOCH, TOTAL = 24, 3, 4, 20
 Batch = dict[str, list[Tensor]]
+OptimizerStep = Callable[..., None]
 
 
 def build(model: str = "test_vit", seed: int = 0, **settings: Any) -> DINO:
     torch.manual_seed(seed)
     small = {"local_crops": LOCAL, "prototypes": K, "hidden_size": 32, "bottleneck_size": 16}
     config = DINOConfig(**{**small, "freeze_last_layer_epochs": 0, **settings})
-    return DINO(config, BackboneConfig(model=model), 32, STEPS_AN_EPOCH, TOTAL)
+    return config.build(BackboneConfig(model=model), RunShape(32, STEPS_AN_EPOCH, TOTAL))
 
 
 def batch_of(images: int = 4, seed: int = 0, sizes: tuple[int, ...] = (32, 32, 16, 16, 16)) -> Batch:
@@ -54,18 +56,6 @@ def algorithm_1(
     return torch.stack(terms).mean()
 
 
-def optimizer_step(task: DINO, optimizer: torch.optim.Optimizer, batches: list[Batch], step: int, lr: float) -> None:
-    """What the loop does in one step of `len(batches)` micro-batches."""
-    for group in optimizer.param_groups:
-        group["lr"] = lr
-    optimizer.zero_grad(set_to_none=True)
-    for batch in batches:
-        (task(batch, step)["loss"] / len(batches)).backward()
-    task.before_optimizer(step)
-    optimizer.step()
-    task.after_step(step)
-
-
 @pytest.mark.parametrize("model", ["test_vit", "test_resnet"])
 def test_teacher_and_student_start_identical(model: str) -> None:
     task = build(model)
@@ -78,12 +68,13 @@ def test_teacher_and_student_start_identical(model: str) -> None:
         )
 
 
-def test_two_steps_are_those_of_algorithm_1() -> None:
+def test_two_steps_are_those_of_algorithm_1(optimizer_step: OptimizerStep, plain_sgd: Callable[..., Any]) -> None:
     """Loss, student, teacher and center; the second step uses the center and the teacher that the first one left."""
     task = build(ema=0.9, center_momentum=0.8, teacher_temperature=0.05, teacher_warmup_temperature=0.05)
     plain = build(ema=0.9, center_momentum=0.8)
     optimizer = build_optimizer("sgd", task.parameter_groups())
-    center, buffers, lr = torch.zeros(K), {}, 0.5
+    center, lr = torch.zeros(K), 0.5
+    oracle = plain_sgd(plain, lr)
     for step in range(2):
         batch = batch_of(seed=step)
         teacher, student = teacher_outputs(plain, batch), student_outputs(plain, batch)
@@ -91,13 +82,10 @@ def test_two_steps_are_those_of_algorithm_1() -> None:
         assert task(batch, step)["loss"].item() == pytest.approx(loss.item(), rel=1e-5)
         task.teacher_means.clear()  # that forward was only a look
 
-        names = [name for name, p in plain.named_parameters() if p.requires_grad]
-        gradients = torch.autograd.grad(loss, [plain.get_parameter(name) for name in names])
+        oracle.step(loss)
         momentum = 1 - (1 - 0.9) * (math.cos(math.pi * step / (TOTAL - 1)) + 1) / 2
         with torch.no_grad():
-            for name, gradient in zip(names, gradients, strict=True):
-                buffers[name] = 0.9 * buffers[name] + gradient if name in buffers else gradient
-                plain.get_parameter(name).sub_(lr * buffers[name])
+            for name in oracle.parameters:
                 slow = plain.get_parameter(name.replace("student", "teacher"))
                 slow.copy_(momentum * slow + (1 - momentum) * plain.get_parameter(name))
             center = 0.8 * center + 0.2 * torch.cat(teacher).mean(dim=0)
@@ -109,7 +97,7 @@ def test_two_steps_are_those_of_algorithm_1() -> None:
     assert center.abs().max() > 1e-3
 
 
-def test_accumulation_moves_teacher_and_center_once_a_step_as_one_big_batch_does() -> None:
+def test_accumulation_moves_teacher_and_center_once_a_step_as_one_big_batch_does(optimizer_step: OptimizerStep) -> None:
     halves = [batch_of(4, seed=k) for k in range(2)]
     whole: Batch = {"views": [torch.cat(pair) for pair in zip(*(half["views"] for half in halves), strict=True)]}
     one, two = build(ema=0.5), build(ema=0.5)
@@ -155,7 +143,7 @@ def test_no_gradient_reaches_the_teacher_and_it_is_in_no_parameter_group() -> No
     assert [name for name, p in task.named_parameters() if p.requires_grad and p.grad is None] == []
 
 
-def test_teacher_and_center_are_in_the_state_dict_and_restored() -> None:
+def test_teacher_and_center_are_in_the_state_dict_and_restored(optimizer_step: OptimizerStep) -> None:
     task = build(ema=0.5)
     optimizer_step(task, build_optimizer("sgd", task.parameter_groups()), [batch_of()], 0, lr=0.5)
     saved = {name: value.clone() for name, value in task.state_dict().items()}
@@ -189,7 +177,7 @@ def test_each_resolution_takes_one_forward() -> None:
     assert seen == {"student": [(8, 3, 32, 32), (12, 3, 16, 16)], "teacher": [(8, 3, 32, 32)]}
 
 
-def test_the_prototypes_stand_still_in_the_first_epoch_and_move_after_it() -> None:
+def test_the_prototypes_stand_still_in_the_first_epoch_and_move_after_it(optimizer_step: OptimizerStep) -> None:
     task = build(freeze_last_layer_epochs=1)
     optimizer = build_optimizer("adamw", task.parameter_groups())
     moved = []
@@ -202,7 +190,7 @@ def test_the_prototypes_stand_still_in_the_first_epoch_and_move_after_it() -> No
     assert moved == [False] * STEPS_AN_EPOCH + [True]
 
 
-def test_the_prototypes_keep_unit_norm() -> None:
+def test_the_prototypes_keep_unit_norm(optimizer_step: OptimizerStep) -> None:
     task = build()
     optimizer_step(task, build_optimizer("sgd", task.parameter_groups()), [batch_of()], 0, lr=5.0)
     weight = task.student_head.last_layer
@@ -212,7 +200,7 @@ def test_the_prototypes_keep_unit_norm() -> None:
 def test_the_teachers_temperature_warms_up() -> None:
     task = build(teacher_warmup_temperature=0.04, teacher_temperature=0.07, teacher_warmup_epochs=3)
     ramp = 3 * STEPS_AN_EPOCH
-    values = [task.teacher_temperature(step) for step in (0, ramp // 3, ramp - 1, ramp, TOTAL)]
+    values = [task.pace.temperature_at(step) for step in (0, ramp // 3, ramp - 1, ramp, TOTAL)]
     assert values == pytest.approx([0.04, 0.05, 0.07 - 0.03 / ramp, 0.07, 0.07])
     batch = batch_of()
     expected = algorithm_1(teacher_outputs(task, batch), student_outputs(task, batch), torch.zeros(K), 0.05, 0.1)
@@ -221,7 +209,7 @@ def test_the_teachers_temperature_warms_up() -> None:
 
 def test_the_teachers_momentum_goes_from_ema_to_1() -> None:
     task = build(ema=0.996)
-    values = [task.ema_momentum(step) for step in range(TOTAL)]
+    values = [task.pace.momentum_at(step) for step in range(TOTAL)]
     assert (values[0], values[-1]) == (0.996, 1.0)
     assert values == sorted(values)
 

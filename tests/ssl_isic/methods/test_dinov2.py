@@ -1,6 +1,7 @@
 """DINOv2 against plain lines of its three losses, and the rules that toy versions break."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,13 +17,14 @@ from ssl_isic.data.views import ViewsConfig, dinov2_views
 from ssl_isic.errors import InputError
 from ssl_isic.methods.dinov2 import DINOv2, DINOv2Config, on_hidden_patches
 from ssl_isic.methods.masks import block_masks, image_keys
-from ssl_isic.methods.method import DataFacts
+from ssl_isic.methods.method import DataFacts, RunShape
 from ssl_isic.optim import build_optimizer
 from ssl_isic.pretraining import PretrainConfig
 
 K, LOCAL, STEPS_AN_EPOCH, TOTAL, GRID = 24, 2, 4, 20, (4, 4)
 T_TEACHER, T_STUDENT = 0.05, 0.1
 Batch = dict[str, Any]
+OptimizerStep = Callable[..., None]
 HEADS = ("student_head", "student_patch_head")
 
 
@@ -31,7 +33,7 @@ def build(model: str = "test_vit", seed: int = 0, backbone: dict[str, Any] | Non
     small = {"local_crops": LOCAL, "prototypes": K, "hidden_size": 32, "bottleneck_size": 16, "mask_ratio": (0.4, 0.6)}
     warm = {"teacher_temperature": T_TEACHER, "teacher_warmup_temperature": T_TEACHER, "freeze_last_layer_epochs": 0}
     config = DINOv2Config(**{**small, **warm, **settings})
-    return DINOv2(config, BackboneConfig(model=model, **(backbone or {})), 64, STEPS_AN_EPOCH, TOTAL)
+    return config.build(BackboneConfig(model=model, **(backbone or {})), RunShape(64, STEPS_AN_EPOCH, TOTAL))
 
 
 def batch_of(images: int = 4, seed: int = 0, local_crops: int = LOCAL) -> Batch:
@@ -116,18 +118,6 @@ def terms(
     )
 
 
-def optimizer_step(task: DINOv2, optimizer: torch.optim.Optimizer, batches: list[Batch], step: int, lr: float) -> None:
-    """What the loop does in one step of `len(batches)` micro-batches."""
-    for group in optimizer.param_groups:
-        group["lr"] = lr * group["lr_scale"]
-    optimizer.zero_grad(set_to_none=True)
-    for batch in batches:
-        (task(batch, step)["loss"] / len(batches)).backward()
-    task.before_optimizer(step)
-    optimizer.step()
-    task.after_step(step)
-
-
 @pytest.mark.parametrize("local_crops", [0, LOCAL])
 def test_the_loss_and_its_terms_are_those_of_plain_lines(local_crops: int) -> None:
     task, batch = build(local_crops=local_crops, ibot_weight=0.7), batch_of(8, local_crops=local_crops)
@@ -143,25 +133,25 @@ def test_the_loss_and_its_terms_are_those_of_plain_lines(local_crops: int) -> No
 
 
 @pytest.mark.parametrize("centering", ["sinkhorn", "center"])
-def test_two_steps_are_those_of_plain_lines(centering: Literal["sinkhorn", "center"]) -> None:
+def test_two_steps_are_those_of_plain_lines(
+    centering: Literal["sinkhorn", "center"], optimizer_step: OptimizerStep, plain_sgd: Callable[..., Any]
+) -> None:
     """Student, both heads, teacher and centers; the second step uses what the first one left."""
     settings = {"ema": 0.9, "centering": centering, "center_momentum": 0.8, "layer_decay": 0.5}
     task, plain = build(**settings), build(**settings)
     optimizer, lr = build_optimizer("sgd", task.parameter_groups()), 0.1
     scales = {id(p): group["lr_scale"] for group in optimizer.param_groups for p in group["params"]}
-    names = [name for name, p in task.named_parameters() if p.requires_grad]
-    centers, buffers = (torch.zeros(K), torch.zeros(K)), dict[str, Tensor]()
+    oracle = plain_sgd(plain, lr, {name: scales[id(p)] for name, p in task.named_parameters() if p.requires_grad})
+    centers = torch.zeros(K), torch.zeros(K)
     for step in range(2):
         batch = batch_of(seed=step)
         hidden = hidden_patches(batch, step)
         losses, crops, patches = terms(plain, batch, hidden, centers if centering == "center" else None)
         loss = losses["dino"] + losses["ibot"] + 0.1 * losses["koleo"]
-        gradients = torch.autograd.grad(loss, [plain.get_parameter(name) for name in names])
+        oracle.step(loss)
         momentum = 1 - (1 - 0.9) * (math.cos(math.pi * step / (TOTAL - 1)) + 1) / 2
         with torch.no_grad():
-            for name, gradient in zip(names, gradients, strict=True):
-                buffers[name] = 0.9 * buffers[name] + gradient if name in buffers else gradient
-                plain.get_parameter(name).sub_(lr * scales[id(task.get_parameter(name))] * buffers[name])
+            for name in oracle.parameters:
                 if name != "student.mask_token":
                     slow = plain.get_parameter(name.replace("student.vit", "teacher").replace("student", "teacher"))
                     slow.copy_(momentum * slow + (1 - momentum) * plain.get_parameter(name))
@@ -243,7 +233,9 @@ def test_the_two_heads_are_separate_and_teacher_and_student_start_identical() ->
     assert not torch.equal(first, second)
 
 
-def test_accumulation_moves_teacher_and_centers_once_a_step_as_one_big_batch_does() -> None:
+def test_accumulation_moves_teacher_and_centers_once_a_step_as_one_big_batch_does(
+    optimizer_step: OptimizerStep,
+) -> None:
     """With centers and without KoLeo, whose neighbours are those of a micro-batch, as Sinkhorn-Knopp's rows are."""
     halves = [batch_of(4, seed=k) for k in range(2)]
     whole: Batch = {
@@ -287,7 +279,7 @@ def test_the_teacher_stays_in_float32_and_moves_even_when_it_moves_little(dtype:
 
 
 @pytest.mark.parametrize("centering", ["sinkhorn", "center"])
-def test_the_state_dict_is_all_that_a_resumed_run_needs(centering: str) -> None:
+def test_the_state_dict_is_all_that_a_resumed_run_needs(centering: str, optimizer_step: OptimizerStep) -> None:
     settings = {"ema": 0.5, "centering": centering}
     task, other = build(**settings), build(seed=1, **settings)
     optimizer_step(task, build_optimizer("sgd", task.parameter_groups()), [batch_of()], 0, lr=0.2)
@@ -336,7 +328,9 @@ def test_one_forward_a_resolution() -> None:
     assert seen == {"student": [(8, 3, 64, 64), (8, 3, 32, 32)], "teacher": [(8, 3, 64, 64)]}
 
 
-def test_the_prototypes_of_both_heads_stand_still_in_the_first_epoch_and_move_after_it() -> None:
+def test_the_prototypes_of_both_heads_stand_still_in_the_first_epoch_and_move_after_it(
+    optimizer_step: OptimizerStep,
+) -> None:
     task = build(freeze_last_layer_epochs=0.5)
     optimizer = build_optimizer("adamw", task.parameter_groups())
     moved = []
@@ -372,8 +366,8 @@ def test_the_learning_rate_falls_by_layer_from_the_end() -> None:
 
 def test_the_teachers_temperature_and_momentum_follow_the_step() -> None:
     task = build(teacher_warmup_temperature=0.04, teacher_temperature=0.07, teacher_warmup_epochs=3, ema=0.992)
-    assert [task.teacher_temperature(step) for step in (0, 4, 12, TOTAL)] == pytest.approx([0.04, 0.05, 0.07, 0.07])
-    momenta = [task.ema_momentum(step) for step in range(TOTAL)]
+    assert [task.pace.temperature_at(step) for step in (0, 4, 12, TOTAL)] == pytest.approx([0.04, 0.05, 0.07, 0.07])
+    momenta = [task.pace.momentum_at(step) for step in range(TOTAL)]
     assert (momenta[0], momenta[-1]) == (0.992, 1.0)
     assert momenta == sorted(momenta)
 
@@ -389,7 +383,9 @@ def test_the_logged_entropies_are_those_of_the_targets() -> None:
 
 
 @pytest.mark.parametrize("model", ["test_vit", "test_vit2"])
-def test_the_exported_network_is_the_teacher_a_plain_timm_model_bit_for_bit(model: str, tmp_path: Path) -> None:
+def test_the_exported_network_is_the_teacher_a_plain_timm_model_bit_for_bit(
+    model: str, tmp_path: Path, optimizer_step: OptimizerStep
+) -> None:
     task = build(model, ema=0.5)
     optimizer_step(task, build_optimizer("sgd", task.parameter_groups()), [batch_of()], 0, lr=0.1)
     exported = task.exported().eval()

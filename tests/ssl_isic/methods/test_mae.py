@@ -1,6 +1,7 @@
 """MAE against plain lines of the paper: what is hidden, what is painted, and what is left of it afterwards."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from ssl_isic.pretraining import PretrainConfig
 
 SIZE, PATCH, PATCHES, VISIBLE = 64, 16, 16, 4
 Batch = dict[str, Any]
+OptimizerStep = Callable[..., None]
 
 
 def build(model: str = "test_vit", seed: int = 0, backbone: dict[str, Any] | None = None, **settings: Any) -> MAE:
@@ -81,18 +83,6 @@ def plain_loss(task: MAE, batch: Batch, step: int, visible_patches: int = VISIBL
     return section_4_1(painted(task, encoded(task, images, visible), visible), images, visible)
 
 
-def optimizer_step(task: MAE, optimizer: torch.optim.Optimizer, batches: list[Batch], step: int) -> None:
-    """What the loop does in one step of `len(batches)` micro-batches."""
-    for group in optimizer.param_groups:
-        group["lr"] = 0.1
-    optimizer.zero_grad(set_to_none=True)
-    for batch in batches:
-        (task(batch, step)["loss"] / len(batches)).backward()
-    task.before_optimizer(step)
-    optimizer.step()
-    task.after_step(step)
-
-
 @pytest.mark.parametrize("model", ["test_vit", "test_vit2"])  # a class token; a register token, and pooled patches
 @pytest.mark.parametrize(("ratio", "visible"), [(0.75, 4), (0.5, 8)])
 def test_the_loss_is_the_papers(model: str, ratio: float, visible: int) -> None:
@@ -100,18 +90,13 @@ def test_the_loss_is_the_papers(model: str, ratio: float, visible: int) -> None:
     assert task(batch, 7)["loss"].item() == pytest.approx(plain_loss(task, batch, 7, visible).item(), rel=1e-5)
 
 
-def test_two_steps_are_those_of_plain_lines() -> None:
+def test_two_steps_are_those_of_plain_lines(optimizer_step: OptimizerStep, plain_sgd: Callable[..., Any]) -> None:
     task, plain = build(), build()
-    optimizer, buffers = build_optimizer("sgd", task.parameter_groups()), dict[str, Tensor]()
-    names = [name for name, p in plain.named_parameters() if p.requires_grad]
+    optimizer, oracle = build_optimizer("sgd", task.parameter_groups()), plain_sgd(plain, 0.1)
     for step in range(2):
         batch = batch_of(seed=step)
-        gradients = torch.autograd.grad(plain_loss(plain, batch, step), [plain.get_parameter(name) for name in names])
-        optimizer_step(task, optimizer, [batch], step)
-        with torch.no_grad():
-            for name, gradient in zip(names, gradients, strict=True):
-                buffers[name] = 0.9 * buffers[name] + gradient if name in buffers else gradient
-                plain.get_parameter(name).sub_(0.1 * buffers[name])
+        oracle.step(plain_loss(plain, batch, step))
+        optimizer_step(task, optimizer, [batch], step, lr=0.1)
         for name, parameter in task.named_parameters():
             torch.testing.assert_close(parameter, plain.get_parameter(name), rtol=1e-4, atol=1e-6)
 
@@ -140,12 +125,12 @@ def test_the_encoder_does_not_see_hidden_patches_and_visible_ones_are_not_painte
     assert task(batch, 0)["loss"].item() == loss.item()
 
 
-def test_accumulation_is_one_big_batch() -> None:
+def test_accumulation_is_one_big_batch(optimizer_step: OptimizerStep) -> None:
     halves = [batch_of(4, seed=k) for k in range(2)]
     whole = {"views": [torch.cat([h["views"][0] for h in halves])], "row": torch.cat([h["row"] for h in halves])}
     one, two = build(), build()
     for task, batches in ((one, [whole]), (two, halves)):
-        optimizer_step(task, build_optimizer("sgd", task.parameter_groups()), batches, 0)
+        optimizer_step(task, build_optimizer("sgd", task.parameter_groups()), batches, 0, lr=0.1)
     for name, value in one.state_dict().items():
         torch.testing.assert_close(two.state_dict()[name], value, rtol=1e-4, atol=1e-6)
 
@@ -162,9 +147,9 @@ def test_every_trainable_parameter_gets_a_gradient_and_is_in_one_group(model: st
     assert all(p.ndim > 1 for group in task.parameter_groups() if group["decays"] for p in group["params"])
 
 
-def test_the_state_dict_is_all_that_a_resumed_run_needs() -> None:
+def test_the_state_dict_is_all_that_a_resumed_run_needs(optimizer_step: OptimizerStep) -> None:
     task, other = build(), build(seed=1)
-    optimizer_step(task, build_optimizer("sgd", task.parameter_groups()), [batch_of()], 0)
+    optimizer_step(task, build_optimizer("sgd", task.parameter_groups()), [batch_of()], 0, lr=0.1)
     other.load_state_dict(task.state_dict())
     torch.manual_seed(5)  # masks do not come from the global generator
     expected = task(batch_of(), 3)["loss"].item()
@@ -184,9 +169,11 @@ def test_the_loss_is_computed_in_float32_under_autocast() -> None:
 
 
 @pytest.mark.parametrize("model", ["test_vit", "test_vit2"])
-def test_the_exported_network_is_a_plain_timm_model_bit_for_bit(model: str, tmp_path: Path) -> None:
+def test_the_exported_network_is_a_plain_timm_model_bit_for_bit(
+    model: str, tmp_path: Path, optimizer_step: OptimizerStep
+) -> None:
     task = build(model)
-    optimizer_step(task, build_optimizer("sgd", task.parameter_groups()), [batch_of()], 0)
+    optimizer_step(task, build_optimizer("sgd", task.parameter_groups()), [batch_of()], 0, lr=0.1)
     exported = task.exported().eval()
     images = task.normalize(batch_of(seed=9)["views"][0])
     tokens = task.encoder.eval().encode(images)
