@@ -24,6 +24,7 @@ from ssl_isic.methods.method import DataFacts, Default, MethodSettings, RunShape
 from ssl_isic.methods.multicrop import GLOBAL_CROPS, forward_by_resolution
 from ssl_isic.methods.teacher import (
     TeacherPace,
+    frozen_prototypes_default,
     hold_prototypes,
     move_teacher,
     prototype_head,
@@ -77,6 +78,7 @@ class DINOConfig(MethodSettings):
         ema = min(max(1 - 1 / (LOOKBACK * facts.total_steps), LEAST_EMA), MOST_EMA)
         return [
             prototypes_default(facts.images),
+            frozen_prototypes_default(facts.epochs),
             Default("method.ema", round(ema, 5), f"the teacher looks back over 1/{1 / LOOKBACK:.0f} of the run"),
             Default("optim.name", "adamw", "AdamW for all networks (DINO)"),
             Default("optim.lr", 5e-4, "5e-4 for 256 images (DINO)"),

@@ -25,6 +25,7 @@ from ssl_isic.methods.multicrop import GLOBAL_CROPS, forward_by_resolution
 from ssl_isic.methods.patch_tokens import features_of, layerwise_groups, masked_vit
 from ssl_isic.methods.teacher import (
     TeacherPace,
+    frozen_prototypes_default,
     hold_prototypes,
     move_teacher,
     prototype_head,
@@ -88,12 +89,14 @@ class DINOv2Config(MethodSettings):
         return DINOv2(self, backbone, run.image_size, teacher_pace(self, run))
 
     def defaults(self, facts: DataFacts) -> list[Default]:
-        epochs = facts.total_steps * facts.batch_size / facts.images
         lr = 4e-3 * (facts.batch_size / 1024) ** 0.5
         return [
             prototypes_default(facts.images),
+            frozen_prototypes_default(facts.epochs),
             Default(
-                "method.teacher_warmup_epochs", min(30.0, round(0.3 * epochs, 1)), "30, three tenths of the run at most"
+                "method.teacher_warmup_epochs",
+                min(30.0, round(0.3 * facts.epochs, 1)),
+                "30, three tenths of the run at most",
             ),
             Default("optim.name", "adamw", "AdamW for all networks (DINOv2)"),
             Default("optim.lr", lr, "4e-3 x sqrt(batch / 1024) (DINOv2)"),

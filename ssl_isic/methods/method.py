@@ -47,6 +47,11 @@ class DataFacts:
     optimizer: str | None
     """The optimizer that the user chose; None leaves it to the method."""
 
+    @property
+    def epochs(self) -> float:
+        """Passes of the whole run over the images."""
+        return self.total_steps * self.batch_size / self.images
+
 
 class Default(NamedTuple):
     """A value for a key that the user left open, and the rule that made it."""

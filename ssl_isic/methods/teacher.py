@@ -107,6 +107,12 @@ def hold_prototypes(head: DINOProjectionHead) -> None:
         parameter.grad = None
 
 
+def frozen_prototypes_default(epochs: float) -> Default:
+    """How long the prototypes stand still in a run of `epochs`."""
+    rule = "an epoch (DINO), a hundredth of the run at most"
+    return Default("method.freeze_last_layer_epochs", round(min(1.0, epochs / 100), 3), rule)
+
+
 def prototypes_default(images: int) -> Default:
     """The number of prototypes for a pool of `images`: a power of two."""
     wanted = 2 ** round(math.log2(images / IMAGES_A_PROTOTYPE))

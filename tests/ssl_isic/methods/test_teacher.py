@@ -4,7 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from ssl_isic.methods.teacher import hold_prototypes, move_teacher, prototype_head, prototypes_default, start_teacher
+from ssl_isic.methods.teacher import (
+    frozen_prototypes_default,
+    hold_prototypes,
+    move_teacher,
+    prototype_head,
+    prototypes_default,
+    start_teacher,
+)
 
 
 @pytest.mark.parametrize(
@@ -14,6 +21,12 @@ from ssl_isic.methods.teacher import hold_prototypes, move_teacher, prototype_he
 def test_a_prototype_for_about_12_images(images: int, prototypes: int) -> None:
     key, value, _ = prototypes_default(images)
     assert (key, value) == ("method.prototypes", prototypes)
+
+
+@pytest.mark.parametrize(("epochs", "frozen"), [(800, 1.0), (100, 1.0), (2, 0.02)])
+def test_prototypes_wait_for_a_hundredth_of_a_short_run(epochs: float, frozen: float) -> None:
+    key, value, _ = frozen_prototypes_default(epochs)
+    assert (key, value) == ("method.freeze_last_layer_epochs", frozen)
 
 
 def test_a_head_gives_cosines_with_its_prototypes() -> None:
