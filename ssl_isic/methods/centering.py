@@ -4,6 +4,7 @@ Shapes: N rows (images or patches) of one rank, K prototypes. Ranks may have dif
 """
 
 from abc import ABC, abstractmethod
+from typing import Literal, Protocol
 
 import torch
 from lightly.utils import dist
@@ -65,6 +66,29 @@ class MovingCenter(Centering):
         mean = torch.where(rows > 0, total / rows, self.center)
         self.center.lerp_(mean, 1 - self.momentum)
         self.seen.clear()
+
+
+class CenteringSettings(Protocol):
+    """What the settings of a method say of its centering."""
+
+    @property
+    def centering(self) -> Literal["center", "sinkhorn"]: ...
+
+    @property
+    def prototypes(self) -> int: ...
+
+    @property
+    def center_momentum(self) -> float: ...
+
+    @property
+    def sinkhorn_iterations(self) -> int: ...
+
+
+def build_centering(settings: CenteringSettings) -> Centering:
+    """The centering that the settings name."""
+    if settings.centering == "sinkhorn":
+        return SinkhornCentering(settings.sinkhorn_iterations)
+    return MovingCenter(settings.prototypes, settings.center_momentum)
 
 
 @torch.no_grad()

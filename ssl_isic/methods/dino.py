@@ -11,15 +11,15 @@ import math
 from typing import Literal
 
 import torch
-from lightly.loss.dino_loss import DINOLoss
-from lightly.models.modules.center import center_mean, center_momentum
 from pydantic import Field
 from torch import Tensor, nn
 
 from ssl_isic.backbones import BackboneConfig, build_backbone, feature_size, normalization_of
 from ssl_isic.data.loading import Batch
 from ssl_isic.data.views import SeededViews, ViewsConfig, dino_views
+from ssl_isic.methods.centering import build_centering
 from ssl_isic.methods.diagnostics import feature_std, prototype_entropies
+from ssl_isic.methods.matching import across_views
 from ssl_isic.methods.method import DataFacts, Default, MethodSettings, RunShape, crop_defaults
 from ssl_isic.methods.multicrop import GLOBAL_CROPS, forward_by_resolution
 from ssl_isic.methods.teacher import (
@@ -63,8 +63,12 @@ class DINOConfig(MethodSettings):
     """Epochs over which the teacher's temperature rises (30 in the official code)."""
     ema: float = Field(0.996, ge=0, le=1)
     """Momentum of the teacher at the first step; 1 at the last, on a cosine."""
+    centering: Literal["center", "sinkhorn"] = "center"
+    """What keeps the teacher from giving all images the same prototypes: a moving center, or Sinkhorn-Knopp (DINOv2)."""
     center_momentum: float = Field(0.9, ge=0, le=1)
     """Momentum of the center of the teacher's outputs."""
+    sinkhorn_iterations: int = Field(3, ge=1)
+    """Rounds of Sinkhorn-Knopp."""
     freeze_last_layer_epochs: float = Field(1.0, ge=0)
     """Epochs during which the prototypes stand still."""
 
@@ -110,22 +114,19 @@ class DINO(Task, StepHooks):
         start_teacher(self.teacher, self.student)
         start_teacher(self.teacher_head, self.student_head)
         self.normalize = normalization_of(self.student)
-        # momentum 1: the criterion leaves its center alone, which moves in after_step, once per optimizer step
-        self.criterion = DINOLoss(config.prototypes, student_temp=config.student_temperature, center_momentum=1.0)
-        self.teacher_means: list[Tensor] = []  # of the micro-batches since the last optimizer step, each (1, 1, K)
+        self.centering = build_centering(config)
 
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
         views = batch["views"]
         with torch.no_grad():
             features_BD = self.teacher(self.normalize(torch.cat(views[:GLOBAL_CROPS])))
-            teacher_BK = self.teacher_head(features_BD).float().chunk(GLOBAL_CROPS)
-        student_BK = self._student_outputs(views)
-        temperature = self.pace.temperature_at(step)
-        with full_precision(teacher_BK[0]):
-            loss = self.criterion(list(teacher_BK), student_BK, teacher_temp=temperature)
-            entropy, marginal = self._teacher_entropies(torch.cat(teacher_BK), temperature)
-        if self.training:
-            self.teacher_means.append(torch.stack(teacher_BK).mean(dim=(0, 1), keepdim=True))
+            teacher_2B_K = self.teacher_head(features_BD).float()
+        student_VBK = torch.stack(self._student_outputs(views))
+        with full_precision(teacher_2B_K):
+            target_2B_K = self.centering(teacher_2B_K, self.pace.temperature_at(step))
+            log_p_VBK = torch.log_softmax(student_VBK / self.config.student_temperature, dim=-1)
+            loss = across_views(target_2B_K.unflatten(0, (GLOBAL_CROPS, -1)), log_p_VBK)
+            entropy, marginal = prototype_entropies(target_2B_K)
         return {
             "loss": loss,
             "below_uniform": math.log(self.config.prototypes) - loss.detach(),
@@ -148,15 +149,12 @@ class DINO(Task, StepHooks):
         if step < self.pace.frozen_steps:
             hold_prototypes(self.student_head)
 
-    @torch.no_grad()
     def after_step(self, step: int) -> None:
         """Move the teacher and the center, once per optimizer step."""
         momentum = self.pace.momentum_at(step)
         move_teacher(self.teacher, self.student, momentum)
         move_teacher(self.teacher_head, self.student_head, momentum)
-        batch_center = center_mean(torch.cat(self.teacher_means), dim=(0, 1))
-        self.criterion.center.copy_(center_momentum(self.criterion.center, batch_center, self.config.center_momentum))
-        self.teacher_means.clear()
+        self.centering.after_step()
 
     def _student_outputs(self, views: list[Tensor]) -> list[Tensor]:
         """The student's outputs, one (B, K) a view, with one forward pass for each resolution."""
@@ -166,9 +164,3 @@ class DINO(Task, StepHooks):
             return cosines
 
         return forward_by_resolution(outputs, self.normalize, views)
-
-    def _teacher_entropies(self, teacher_2B_K: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-        """See `prototype_entropies`, of what the student is asked to match."""
-        return prototype_entropies(
-            torch.softmax((teacher_2B_K - self.criterion.center.squeeze(0)) / temperature, dim=-1)
-        )

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from ssl_isic.backbones import BackboneConfig, build_backbone, feature_size, normalization_of
 from ssl_isic.data.loading import Batch
 from ssl_isic.data.views import SeededViews, ViewsConfig, dinov2_views
-from ssl_isic.methods.centering import Centering, MovingCenter, SinkhornCentering
+from ssl_isic.methods.centering import build_centering
 from ssl_isic.methods.diagnostics import feature_std, prototype_entropies
 from ssl_isic.methods.masks import block_masks, image_keys
+from ssl_isic.methods.matching import across_views
 from ssl_isic.methods.method import DataFacts, Default, MethodSettings, RunShape, crop_defaults
 from ssl_isic.methods.multicrop import GLOBAL_CROPS, forward_by_resolution
 from ssl_isic.methods.patch_tokens import features_of, layerwise_groups, masked_vit
@@ -121,7 +122,7 @@ class DINOv2(Task, StepHooks):
         for teacher, student in self._pairs():
             start_teacher(teacher, student)
         self.normalize = normalization_of(self.teacher)
-        self.centering, self.patch_centering = (_centering(config) for _ in range(2))
+        self.centering, self.patch_centering = (build_centering(config) for _ in range(2))
         self.koleo = KoLeoLoss()
 
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
@@ -220,18 +221,6 @@ class DINOv2(Task, StepHooks):
         return torch.log_softmax(student / self.config.student_temperature, dim=-1)
 
 
-def across_views(target_TBK: Tensor, log_p_VBK: Tensor) -> Tensor:
-    """Mean over images and over pairs of a teacher's view and another one of the student's of their cross-entropy.
-
-    The T views of the teacher are the first of the student's V.
-
-    Source: Caron et al. 2021, https://arxiv.org/abs/2104.14294, equation 3.
-    """
-    entropy_TV = -torch.einsum("tbk,vbk->tv", target_TBK, log_p_VBK) / target_TBK.shape[1]
-    same = entropy_TV.diagonal()
-    return (entropy_TV.sum() - same.sum()) / (entropy_TV.numel() - len(same))
-
-
 def on_hidden_patches(target_MK: Tensor, log_p_MK: Tensor, hidden_CN: Tensor) -> Tensor:
     """Mean over C crops of the mean cross-entropy over a crop's hidden patches, 0 for a crop without any.
 
@@ -242,9 +231,3 @@ def on_hidden_patches(target_MK: Tensor, log_p_MK: Tensor, hidden_CN: Tensor) ->
     share_CN = 1 / hidden_CN.sum(dim=1, keepdim=True).clamp(min=1).expand_as(hidden_CN)
     entropy_M = -(target_MK * log_p_MK).sum(dim=1)
     return (share_CN[hidden_CN] * entropy_M).sum() / len(hidden_CN)
-
-
-def _centering(config: DINOv2Config) -> Centering:
-    if config.centering == "sinkhorn":
-        return SinkhornCentering(config.sinkhorn_iterations)
-    return MovingCenter(config.prototypes, config.center_momentum)

@@ -132,7 +132,7 @@ def test_micro_batches_give_the_step_of_one_big_batch(tmp_path: Path, lesions: P
     for first, second in zip(one, four, strict=True):
         for key in ("loss", "grad_norm", "teacher_entropy"):
             assert second[key] == pytest.approx(first[key], rel=1e-4)
-    center_one, center_four = (final_weights(tmp_path / n)["criterion.center"] for n in ("one", "four"))
+    center_one, center_four = (final_weights(tmp_path / n)["centering.center"] for n in ("one", "four"))
     torch.testing.assert_close(center_four, center_one, rtol=1e-3, atol=1e-5)
 
 

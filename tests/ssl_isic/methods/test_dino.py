@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightly.loss.dino_loss import DINOLoss
 from torch import Tensor, nn
 
 from ssl_isic.backbones import BackboneConfig
@@ -80,7 +81,7 @@ def test_two_steps_are_those_of_algorithm_1(optimizer_step: OptimizerStep, plain
         teacher, student = teacher_outputs(plain, batch), student_outputs(plain, batch)
         loss = algorithm_1(teacher, student, center, 0.05, 0.1)
         assert task(batch, step)["loss"].item() == pytest.approx(loss.item(), rel=1e-5)
-        task.teacher_means.clear()  # that forward was only a look
+        task.centering.seen.clear()  # that forward was only a look
 
         oracle.step(loss)
         momentum = 1 - (1 - 0.9) * (math.cos(math.pi * step / (TOTAL - 1)) + 1) / 2
@@ -91,7 +92,7 @@ def test_two_steps_are_those_of_algorithm_1(optimizer_step: OptimizerStep, plain
             center = 0.8 * center + 0.2 * torch.cat(teacher).mean(dim=0)
 
         optimizer_step(task, optimizer, [batch], step, lr)
-        torch.testing.assert_close(task.criterion.center.flatten(), center, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(task.centering.center, center, rtol=1e-4, atol=1e-6)
         for name, parameter in task.named_parameters():
             torch.testing.assert_close(parameter, plain.get_parameter(name), rtol=1e-4, atol=1e-6)
     assert center.abs().max() > 1e-3
@@ -125,7 +126,6 @@ def test_the_teacher_stays_in_float32_and_moves_even_when_it_moves_little(dtype:
             for parameter in module.parameters():
                 parameter.add_(1.0)
     before = [p.clone() for p in task.teacher.parameters()]
-    task.teacher_means.append(torch.zeros(1, 1, K))
     task.after_step(0)
     moved = [float((now - then).mean()) for now, then in zip(task.teacher.parameters(), before, strict=True)]
     assert {p.dtype for p in task.teacher.parameters()} == {torch.float32}
@@ -151,8 +151,8 @@ def test_teacher_and_center_are_in_the_state_dict_and_restored(optimizer_step: O
     other = build(seed=1, ema=0.5)
     assert other(batch_of(), 1)["loss"].item() != task(batch_of(), 1)["loss"].item()
     other.load_state_dict(saved)
-    assert other.criterion.center.abs().max() > 0
-    assert torch.equal(other.criterion.center, task.criterion.center)
+    assert other.centering.center.abs().max() > 0
+    assert torch.equal(other.centering.center, task.centering.center)
     assert other(batch_of(), 1)["loss"].item() == task(batch_of(), 1)["loss"].item()
 
 
@@ -162,6 +162,34 @@ def test_terms_of_the_same_view_are_skipped(local_crops: int) -> None:
     task, batch = build(local_crops=local_crops), batch_of(sizes=(32, 32, 16, 16, 16)[: 2 + local_crops])
     expected = algorithm_1(teacher_outputs(task, batch), student_outputs(task, batch), torch.zeros(K), 0.04, 0.1)
     assert task(batch, 0)["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_the_loss_is_lightlys() -> None:
+    """The center of lightly's criterion moves as it is called: two calls in a row, before and after."""
+    task = build(center_momentum=0.8)
+    criterion = DINOLoss(K, student_temp=0.1, center_momentum=0.8)
+    for step in range(2):
+        batch = batch_of(seed=step)
+        expected = criterion(teacher_outputs(task, batch), student_outputs(task, batch), teacher_temp=0.04)
+        assert task(batch, step)["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
+        task.centering.after_step()
+    torch.testing.assert_close(task.centering.center, criterion.center.flatten(), rtol=1e-4, atol=1e-6)
+
+
+def test_sinkhorn_gives_every_prototype_its_share_and_remembers_nothing() -> None:
+    task, batch = build(centering="sinkhorn", sinkhorn_iterations=50), batch_of(8)
+    plain = torch.cat(teacher_outputs(task, batch)).detach() / 0.04
+    scaled = torch.exp(plain.double() - plain.max())
+    for _ in range(50):
+        scaled = scaled / scaled.sum(dim=0)
+        scaled = scaled / scaled.sum(dim=1, keepdim=True)
+    student = [torch.log_softmax(view.detach() / 0.1, dim=1) for view in student_outputs(task, batch)]
+    pairs = [(t, s) for t in range(2) for s in range(len(student)) if t != s]
+    expected = sum(-(scaled.chunk(2)[t] * student[s]).sum(dim=1).mean() for t, s in pairs) / len(pairs)
+    outputs = task(batch, 0)
+    assert outputs["loss"].item() == pytest.approx(float(expected), rel=1e-4)
+    assert outputs["marginal_entropy"].item() == pytest.approx(math.log(K), abs=1e-2)
+    assert not any("center" in name for name in task.state_dict())
 
 
 def test_each_resolution_takes_one_forward() -> None:
