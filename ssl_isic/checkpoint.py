@@ -1,8 +1,8 @@
 """Checkpoints: whole or not at all, a limited number of them, and enough in each to go on to the last bit.
 
-A checkpoint is a folder `step-000000120/` of Accelerate's `save_state` (weights, optimizer, scaler; under FSDP each rank's share) with our
-`progress.json`. It is written under another name and renamed when it is complete. Random numbers need no state: every
-step seeds itself, see `loop.seed_step`.
+A checkpoint is a folder `step-000000120/` of Accelerate's `save_state` (weights, optimizer, scaler; under FSDP the share of
+each rank) with our `progress.json`. It is written under another name and renamed when it is complete. Random numbers need
+no state: every step seeds itself, see `loop.seed_step`.
 """
 
 import json
