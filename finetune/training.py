@@ -30,6 +30,7 @@ from ssl_isic.loop import LoopConfig, build_accelerator, fit, total_steps
 from ssl_isic.metrics import bootstrap, classification_metrics, partial_auc, roc_auc
 from ssl_isic.optim import OptimConfig
 from ssl_isic.run_folder import open_run, read_metrics, write_provenance
+from ssl_isic.sharding import check_whole
 
 LABELLED = "labelled"
 METRICS = ("pauc", "auc", "ap")
@@ -85,6 +86,7 @@ def finetune(config: FinetuneConfig) -> Path:
 def start_run(config: FinetuneConfig, labelled: Labelled) -> Accelerator:
     """Make the run's folder, say where its data came from, and print what the user should know about them."""
     accelerator = build_accelerator(config.loop, config.run_dir)
+    check_whole(accelerator, "fine-tuning")
     if accelerator.is_main_process:
         open_run(config.run_dir, config)
         hashes = {LABELLED: f"{len(labelled.ids)} ids, sha256 {ids_hash(labelled.ids)}"}
@@ -146,7 +148,7 @@ def train_fold(
         optim=config.optim,
         run_dir=folder,
         seed=config.seed + fold,
-        evaluate=lambda task: held.metrics(classifier),
+        evaluate=lambda network: held.metrics(classifier),
         evaluate_every=round(config.evaluate_every * steps),
         title=f"{run_dir.name} fold {fold}",
     )

@@ -1,8 +1,8 @@
 """Checkpoints: whole or not at all, a limited number of them, and enough in each to go on to the last bit.
 
-A checkpoint is a folder `step-000000120/` of Accelerate's `save_state` (safetensors weights, optimizer, scaler) with our
-`progress.json`. It is written under another name and renamed when it is complete. Random numbers need no state: every
-step seeds itself, see `loop.seed_step`.
+A checkpoint is a folder `step-000000120/` of Accelerate's `save_state` (weights, optimizer, scaler; under FSDP the share of
+each rank) with our `progress.json`. It is written under another name and renamed when it is complete. Random numbers need
+no state: every step seeds itself, see `loop.seed_step`.
 """
 
 import json
@@ -11,7 +11,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from accelerate import Accelerator
+from accelerate.utils import DistributedType
 from safetensors import SafetensorError
+from torch.distributed.checkpoint.api import CheckpointException
 
 from ssl_isic.errors import InputError
 from ssl_isic.files import full_disk_named
@@ -51,12 +53,18 @@ def save_checkpoint(accelerator: Accelerator, folder: Path, progress: Progress, 
 
 
 def load_checkpoint(accelerator: Accelerator, path: Path) -> Progress:
-    """Restore model, optimizer and scaler in place. InputError when the checkpoint is of another model."""
+    """Restore model, optimizer and scaler in place. InputError when the checkpoint is of another model or launch."""
+    shares = any(path.glob("pytorch_model_fsdp*"))
+    if shares != (accelerator.distributed_type == DistributedType.FSDP):
+        raise InputError(
+            f"cannot resume from {path}: it was written with{'' if shares else 'out'} FSDP; launch as before, or remove "
+            "the run's folder to start again"
+        )
     try:
         progress = Progress(**json.loads((path / "progress.json").read_text()))
         accelerator.load_state(str(path))
-    except (OSError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = str(error).splitlines()[0]
+    except (OSError, TypeError, ValueError, RuntimeError, SafetensorError, CheckpointException) as error:
+        reason = _reason(error)
         raise InputError(
             f"cannot resume from {path}: {reason}; remove that folder to go on from an earlier one"
         ) from None
@@ -66,3 +74,10 @@ def load_checkpoint(accelerator: Accelerator, path: Path) -> Progress:
 def list_checkpoints(folder: Path) -> list[Path]:
     """Complete checkpoints in `folder`, oldest first."""
     return sorted(folder.glob("step-*"))
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of what went wrong, on some rank if each reads its share."""
+    if isinstance(error, CheckpointException):
+        error, _ = next(iter(error.failures.values()))
+    return str(error).splitlines()[0]

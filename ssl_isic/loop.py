@@ -33,9 +33,20 @@ from ssl_isic.interrupt import StopRequest
 from ssl_isic.optim import OptimConfig, build_optimizer
 from ssl_isic.run_log import RunLog
 from ssl_isic.schedules import cosine, is_due, warmup_cosine
+from ssl_isic.sharding import (
+    WholeNetwork,
+    check_launched,
+    check_layers,
+    is_sharded,
+    sharding_plugin,
+    share_buffers,
+    start_moments,
+    whole,
+)
 from ssl_isic.task import StepHooks, Task
 
-Evaluator = Callable[[Task], Iterable[tuple[str, float]]]
+Evaluator = Callable[[nn.Module], Iterable[tuple[str, float]]]
+"""From the network that is exported to names and values, on every rank alike."""
 STOP_AGREED_EVERY = 10
 
 
@@ -96,11 +107,17 @@ def total_steps(config: LoopConfig, order: Order) -> int:
 def build_accelerator(config: LoopConfig, run_dir: Path) -> Accelerator:
     """Accelerate as the launcher set it up, with the configuration's precision and trackers."""
     try:
+        sharding = sharding_plugin()
         accelerator = Accelerator(
-            mixed_precision=config.mixed_precision, log_with=config.trackers or None, project_dir=str(run_dir)
+            mixed_precision=config.mixed_precision,
+            log_with=config.trackers or None,
+            project_dir=str(run_dir),
+            fsdp_plugin=sharding,
         )
     except (ValueError, ImportError) as error:
         raise InputError(f"loop: Accelerate cannot be set up: {error}") from None
+    if sharding is not None:
+        check_launched(accelerator, channels_last=config.channels_last, compiled=config.compile)
     if config.trackers:
         accelerator.init_trackers(run_dir.name)
     return accelerator
@@ -127,8 +144,8 @@ def fit(
     evaluate_every: int = 0,
     guard: CollapseGuard | None = None,
     title: str = "training",
-) -> Task:
-    """Train `task` on `dataset`, resuming from the newest checkpoint in `run_dir`. Returns the task, unwrapped.
+) -> nn.Module:
+    """Train `task` on `dataset`, resuming from the newest checkpoint in `run_dir`. Returns the network that it exports.
 
     Args:
         order: which rows an epoch goes through.
@@ -144,6 +161,7 @@ def fit(
     per_epoch = steps_per_epoch(order, config.batch_size)
     schedules = schedules_of(optim, config.batch_size, total, per_epoch)
     layout = BatchLayout(config.batch_size, config.accumulate, accelerator.process_index, accelerator.num_processes)
+    network = WholeNetwork(task, accelerator)
     model, optimizer = _prepare(task, optim, config, accelerator)
     folder = run_dir / "checkpoints"
     saved = list_checkpoints(folder)
@@ -166,18 +184,19 @@ def fit(
                 if guard is not None:
                     _heed(guard, progress.step, row, accelerator)
             if evaluate is not None and is_due(progress.step, evaluate_every, total):
-                log.metrics(_evaluated(evaluate, task))
+                log.metrics(_evaluated(evaluate, task, network))
             if is_due(progress.step, config.save_every, total) or stopping:
                 log.check()
+                share_buffers(task, accelerator)
                 save_checkpoint(accelerator, folder, progress, config.keep_checkpoints)
             if stopping and progress.step < total:
                 raise InterruptedRun(
                     f"stopped after step {progress.step} of {total}; saved in {folder}; "
                     "run the same command again to go on from there"
                 )
+    exported = network.current()
     accelerator.free_memory()
-    task.to(memory_format=torch.contiguous_format)  # as weights files want them
-    return task
+    return exported.to(memory_format=torch.contiguous_format)  # as weights files want them
 
 
 @dataclass(frozen=True)
@@ -201,14 +220,15 @@ class _Stepper:
             seed_step(self.seed, step, micro, self.accelerator.process_index)
             last = micro == self.config.accumulate - 1
             with nullcontext() if last else self.accelerator.no_sync(self.model):
-                outputs: dict[str, Tensor] = self.model(batch, step)
+                with self.accelerator.autocast():  # FSDP's forward pass does not enter it by itself
+                    outputs: dict[str, Tensor] = self.model(batch, step)
                 self.accelerator.backward(outputs["loss"] / self.config.accumulate)
             self.log.add(outputs, step)
         if step < self.heads_first:
             _drop_gradients(self.task.networks())
         if self.config.clip_norm is not None:
             norm = self.accelerator.clip_grad_norm_(self.task.parameters(), self.config.clip_norm)
-            self.log.add({"grad_norm": norm}, step)
+            self.log.add({"grad_norm": whole(norm)}, step)
         hooks = self.task if isinstance(self.task, StepHooks) else None
         if hooks:
             hooks.before_optimizer(step)
@@ -240,7 +260,10 @@ def _prepare(
             network.compile()
     task.train()
     optimizer = build_optimizer(optim.name, task.parameter_groups(), optim.betas)
+    check_layers(task, accelerator)
     prepared: tuple[nn.Module, torch.optim.Optimizer] = accelerator.prepare(task, optimizer)
+    if is_sharded(accelerator):
+        start_moments(optimizer)
     return prepared
 
 
@@ -279,11 +302,11 @@ def _heed(guard: CollapseGuard, step: int, row: dict[str, float], accelerator: A
         tqdm.write(f"warning: {seen}")
 
 
-def _evaluated(evaluate: Evaluator, task: Task) -> dict[str, float]:
+def _evaluated(evaluate: Evaluator, task: Task, network: WholeNetwork) -> dict[str, float]:
     task.eval()
     try:
         with torch.no_grad():
-            return dict(evaluate(task))
+            return dict(evaluate(network.current()))
     finally:
         task.train()
 

@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssl_isic.config import Config
 from ssl_isic.data.folds import make_folds
@@ -23,7 +23,6 @@ from ssl_isic.evaluation.source import Embedder
 from ssl_isic.evaluation.spectrum import ALPHA_RANKS, alignment, alpha_req, rankme, uniformity
 from ssl_isic.metrics import partial_auc, roc_auc
 from ssl_isic.pool import Pool
-from ssl_isic.task import Task
 
 LARGEST_SHARE, FEWEST = 0.1, 64
 SHARE_OF_POSITIVES = 0.25
@@ -101,8 +100,8 @@ class Monitor:
     start_method: StartMethod
     accelerator: Accelerator
 
-    def __call__(self, task: Task) -> Iterator[tuple[str, float]]:
-        features, turned = self._features(task)
+    def __call__(self, network: nn.Module) -> Iterator[tuple[str, float]]:
+        features, turned = self._features(network)
         if np.linalg.matrix_rank(features[:FEWEST]) > ALPHA_RANKS[0] + 2:  # a spectrum of fewer values has no slope
             yield "held_out_rankme", rankme(features)
             yield "held_out_alpha_req", alpha_req(features)
@@ -120,9 +119,9 @@ class Monitor:
             yield f"held_out_{name}_auc", roc_auc(target, score)
             yield f"held_out_{name}_pauc", partial_auc(target, score)
 
-    def _features(self, task: Task) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _features(self, network: nn.Module) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Features of the held-out images that can be read, (M, D), and of the same turned by a quarter."""
-        embedder = Embedder(task.exported())
+        embedder = Embedder(network)
 
         def both(pixels: Tensor) -> Tensor:
             return torch.stack([embedder(pixels), embedder(torch.rot90(pixels, dims=(1, 2)))], dim=1)

@@ -96,7 +96,7 @@ def pretrain(config: PretrainConfig, rules: Mapping[str, str] | None = None) -> 
     views = config.method.build_views(config.views)
     _check_sizes(task, views, config.views)
     looks = len(held_out.indices) > 0
-    fit(
+    network = fit(
         task,
         pool.dataset(trained_on, views, config.seed, config.group_columns()),
         order,
@@ -113,7 +113,7 @@ def pretrain(config: PretrainConfig, rules: Mapping[str, str] | None = None) -> 
     )
     folder = config.run_dir / "backbone"
     if accelerator.is_main_process:
-        save_backbone(task.exported(), folder, config.views.size)
+        save_backbone(network, folder, config.views.size)
         draw_curves(CurvesConfig(run_dir=config.run_dir))
         accelerator.print(
             f"{len(trained_on)} images of {len(pool.images.names)} sources, {len(held_out.indices)} held out; "

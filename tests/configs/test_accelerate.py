@@ -10,7 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate.commands.config.config_args import load_config_from_file
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from accelerate.utils.launch import prepare_multi_gpu_env
 from safetensors.torch import load_file
+
+from ssl_isic.sharding import sharding_plugin
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "accelerate"
 PRETRAIN = CONFIGS.parents[1] / "ssl_isic" / "pretrain.py"
@@ -23,6 +27,7 @@ PRETRAIN = CONFIGS.parents[1] / "ssl_isic" / "pretrain.py"
         ("one-gpu", "NO", 1, 1),
         ("one-node", "MULTI_GPU", 1, 8),
         ("several-nodes", "MULTI_GPU", 2, 16),
+        ("fsdp", "FSDP", 1, 8),
     ],
 )
 def test_accelerate_reads_each(name: str, kind: str, machines: int, processes: int) -> None:
@@ -32,8 +37,22 @@ def test_accelerate_reads_each(name: str, kind: str, machines: int, processes: i
     assert config.use_cpu is (name == "cpu")
 
 
+def test_the_one_for_fsdp_asks_for_what_pretraining_can_follow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Accelerate's own reading of the file is what the processes find in their environment."""
+    words = ["--config_file", str(CONFIGS / "fsdp.yaml"), "pretrain.py"]
+    arguments = _validate_launch_command(launch_command_parser().parse_args(words))[0]
+    for name, value in prepare_multi_gpu_env(arguments).items():
+        monkeypatch.setenv(name, value)
+    plugin = sharding_plugin()
+    assert plugin is not None
+    assert plugin.fsdp_version == 2
+    assert plugin.transformer_cls_names_to_wrap == ["Block"]
+    assert plugin.state_dict_type.name == "SHARDED_STATE_DICT"
+    assert plugin.reshard_after_forward is True
+
+
 def test_every_launch_configuration_is_tested() -> None:
-    assert {path.stem for path in CONFIGS.glob("*.yaml")} == {"cpu", "one-gpu", "one-node", "several-nodes"}
+    assert {path.stem for path in CONFIGS.glob("*.yaml")} == {"cpu", "fsdp", "one-gpu", "one-node", "several-nodes"}
 
 
 @pytest.mark.slow
