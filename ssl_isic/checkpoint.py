@@ -2,7 +2,7 @@
 
 A checkpoint is a folder `step-000000120/` of Accelerate's `save_state` (weights, optimizer, scaler; under FSDP the share of
 each rank) with our `progress.json`. It is written under another name and renamed when it is complete. Random numbers need
-no state: every step seeds itself, see `loop.seed_step`.
+no state: every step seeds itself, see `stepper.seed_step`.
 """
 
 import json

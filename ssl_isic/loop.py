@@ -1,25 +1,21 @@
 """The training loop: the only one. It owns ranks, cadence, accumulation, precision, logging, checkpoints and stopping."""
 
-import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 from tqdm import tqdm
 
 from ssl_isic.checkpoint import Progress, list_checkpoints, load_checkpoint, save_checkpoint
 from ssl_isic.collapse import CollapseGuard
 from ssl_isic.config import Config
 from ssl_isic.data.loading import (
-    Batch,
     BatchLayout,
     LoaderConfig,
     Order,
@@ -41,9 +37,9 @@ from ssl_isic.sharding import (
     sharding_plugin,
     share_buffers,
     start_moments,
-    whole,
 )
-from ssl_isic.task import StepHooks, Task
+from ssl_isic.stepper import Stepper
+from ssl_isic.task import Task
 
 Evaluator = Callable[[nn.Module], Iterable[tuple[str, float]]]
 """From the network that is exported to names and values, on every rank alike."""
@@ -123,12 +119,6 @@ def build_accelerator(config: LoopConfig, run_dir: Path) -> Accelerator:
     return accelerator
 
 
-def seed_step(seed: int, step: int, micro: int, rank: int) -> None:
-    """Make dropout and stochastic depth functions of the step, so that no generator needs to be saved."""
-    state = np.random.SeedSequence([seed, step, micro, rank]).generate_state(1, np.uint64)
-    torch.manual_seed(int(state[0] >> 1))
-
-
 def fit(
     task: Task,
     dataset: TrainingImages,
@@ -171,7 +161,7 @@ def fit(
     batches = iter(training_loader(dataset, stream, loader.workers, loader.start_method, pin_memory=on_gpu))
     log = RunLog(accelerator, run_dir, dataset, progress, config.batch_size, per_epoch, total, title)
     heads_first = round(optim.heads_first_epochs * per_epoch)
-    stepper = _Stepper(model, task, optimizer, accelerator, config, seed, log, heads_first)
+    stepper = Stepper(model, task, optimizer, accelerator, config.accumulate, config.clip_norm, seed, log, heads_first)
 
     with StopRequest() as stop, log:
         while progress.step < total:
@@ -199,55 +189,6 @@ def fit(
     return exported.to(memory_format=torch.contiguous_format)  # as weights files want them
 
 
-@dataclass(frozen=True)
-class _Stepper:
-    """One optimizer step: micro-batches, gradients, clipping, the update, and what the task does after it."""
-
-    model: nn.Module
-    task: Task
-    optimizer: torch.optim.Optimizer
-    accelerator: Accelerator
-    config: LoopConfig
-    seed: int
-    log: RunLog
-    heads_first: int
-    """Steps in which the networks stand still."""
-
-    def step(self, step: int, batches: Iterator[Batch]) -> None:
-        self.optimizer.zero_grad(set_to_none=True)
-        for micro in range(self.config.accumulate):
-            batch = self._next(batches)
-            seed_step(self.seed, step, micro, self.accelerator.process_index)
-            last = micro == self.config.accumulate - 1
-            with nullcontext() if last else self.accelerator.no_sync(self.model):
-                with self.accelerator.autocast():  # FSDP's forward pass does not enter it by itself
-                    outputs: dict[str, Tensor] = self.model(batch, step)
-                self.accelerator.backward(outputs["loss"] / self.config.accumulate)
-            self.log.add(outputs, step)
-        if step < self.heads_first:
-            _drop_gradients(self.task.networks())
-        if self.config.clip_norm is not None:
-            norm = self.accelerator.clip_grad_norm_(self.task.parameters(), self.config.clip_norm)
-            self.log.add({"grad_norm": whole(norm)}, step)
-        hooks = self.task if isinstance(self.task, StepHooks) else None
-        if hooks:
-            hooks.before_optimizer(step)
-        self.optimizer.step()
-        if hooks and not self.accelerator.optimizer_step_was_skipped:
-            hooks.after_step(step)
-        self.log.stepped()
-
-    def _next(self, batches: Iterator[Batch]) -> Batch:
-        started = time.perf_counter()
-        try:
-            batch = next(batches)
-        except InputError as error:  # DataLoader puts a worker's traceback before the message
-            raise InputError(str(error).strip().rpartition("InputError: ")[2]) from None
-        self.log.waited_s += time.perf_counter() - started
-        self.log.note_bad(batch.pop("bad"))
-        return _to_device(batch, self.accelerator.device)
-
-
 def _prepare(
     task: Task, optim: OptimConfig, config: LoopConfig, accelerator: Accelerator
 ) -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -271,22 +212,6 @@ def _set_schedules(optimizer: torch.optim.Optimizer, schedules: Schedules, step:
     for group in optimizer.param_groups:
         group["lr"] = schedules.lr(step) * group["lr_scale"]
         group["weight_decay"] = schedules.weight_decay(step) if group["decays"] else 0.0
-
-
-def _drop_gradients(networks: Iterable[nn.Module]) -> None:
-    for network in networks:
-        for parameter in network.parameters():
-            parameter.grad = None
-
-
-def _to_device(batch: Batch, device: torch.device) -> Batch:
-    moved: Batch = {}
-    for name, value in batch.items():
-        if isinstance(value, Tensor):
-            moved[name] = value.to(device, non_blocking=True)
-        else:
-            moved[name] = [view.to(device, non_blocking=True) for view in value]
-    return moved
 
 
 def _heed(guard: CollapseGuard, step: int, row: dict[str, float], accelerator: Accelerator) -> None:
