@@ -19,7 +19,7 @@ from ssl_isic.data.remote import fetch
 from ssl_isic.data.shard_index import file_fault
 from ssl_isic.errors import InputError
 
-PAUSE_S = 1.0
+PAUSE_S = 0.1
 """After a shard could not be fetched ahead of its use, before the next try."""
 
 
