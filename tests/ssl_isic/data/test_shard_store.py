@@ -5,7 +5,7 @@ import itertools
 import json
 import pickle
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,6 @@ from ssl_isic.data.shard_store import GB, OpenShards, ShardReading, ShardStore
 from ssl_isic.data.views import ViewsConfig, simclr_views
 from ssl_isic.errors import InputError
 from ssl_isic.pool import Pool, PoolConfig
-
-WriteHdf5 = Callable[[Path, Mapping[str, bytes]], Path]
 
 
 @pytest.fixture(autouse=True)
@@ -212,21 +210,6 @@ def test_the_next_window_is_fetched_while_this_one_is_read(tmp_path: Path, file_
         _join_fetches()
     assert waited == 2
     assert len(file_server.tars()) == len(set(file_server.tars()))
-
-
-def test_each_draw_names_a_later_one_as_long_as_there_is_one() -> None:
-    order = WindowedOrder(np.repeat(np.arange(6), 8), np.zeros(6, np.int64), 2, seed=0)
-    plain = list(TrainingStream(order, BatchLayout(4), 0, 20))
-    ahead = list(TrainingStream(order, BatchLayout(4), 0, 20, lookahead=13))
-    assert [[draw[:2] for draw in draws] for draws in ahead] == [[draw[:2] for draw in draws] for draws in plain]
-    assert all(draw.ahead is None for draws in plain for draw in draws)
-    for step, draws in enumerate(ahead):
-        later = [draw.row for draw in plain[step + 3]] if step + 3 < 20 else [None] * 4
-        assert [draw.ahead for draw in draws] == later
-    assert list(TrainingStream(order, BatchLayout(4), 7, 20, lookahead=13)) == ahead[7:]
-    for rank in (0, 1):
-        halves = list(TrainingStream(order, BatchLayout(4, 1, rank, 2), 0, 20, lookahead=13))
-        assert halves == [draws[2 * rank : 2 * rank + 2] for draws in ahead]
 
 
 def test_kept_images_are_read_once_whatever_becomes_of_the_cache(tmp_path: Path, file_server: Any) -> None:
