@@ -32,7 +32,7 @@ def fill_defaults(config: PretrainConfig) -> Filled:
     Raises:
         InputError: a source that cannot be read; an optimizer for which the method has no learning rate.
     """
-    pool = ImagePool(config.data.sources)
+    pool = ImagePool(config.data.sources, config.data.shards)
     filled = _with(config, _common(config, len(pool)), {})
     order = ShuffledOrder(len(pool), config.seed)
     facts = DataFacts(
@@ -51,7 +51,9 @@ def fill_defaults(config: PretrainConfig) -> Filled:
 
 def median_side(pool: ImagePool) -> float:
     """Median over a sample of the pool of the geometric mean of width and height, px."""
-    rows = np.unique(np.linspace(0, len(pool) - 1, SIZES_LOOKED_AT).astype(int))
+    spread = np.unique(np.linspace(0, len(pool) - 1, SIZES_LOOKED_AT).astype(np.int64))
+    others = np.random.default_rng(0).permutation(np.setdiff1d(np.arange(len(pool)), spread))
+    rows = pool.from_few_shards(np.concatenate([spread, others]), len(spread))
     sides = []
     for row in rows.tolist():
         try:

@@ -156,7 +156,7 @@ def fit(
     folder = run_dir / "checkpoints"
     saved = list_checkpoints(folder)
     progress = load_checkpoint(accelerator, saved[-1]) if saved else Progress()
-    stream = TrainingStream(order, layout, progress.step, total)
+    stream = TrainingStream(order, layout, progress.step, total, dataset.pool.lookahead)
     on_gpu = accelerator.device.type == "cuda"
     batches = iter(training_loader(dataset, stream, loader.workers, loader.start_method, pin_memory=on_gpu))
     log = RunLog(accelerator, run_dir, dataset, progress, config.batch_size, per_epoch, total, title)

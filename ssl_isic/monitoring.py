@@ -58,6 +58,8 @@ class HeldOut:
 def hold_out(config: MonitorConfig, pool: Pool, seed: int) -> HeldOut:
     """Draw the images to look at. With labels they are drawn from the labelled ones, up to a quarter of them malignant.
 
+    Of sources in shards they come from as few shards as hold them.
+
     Raises:
         InputError: labels that are not 0 or 1, or of one class only.
     """
@@ -65,12 +67,14 @@ def hold_out(config: MonitorConfig, pool: Pool, seed: int) -> HeldOut:
     size = 0 if size < FEWEST else size
     rng = np.random.default_rng([seed, len(pool.images)])
     if config.target is None or size == 0:
-        return HeldOut(np.sort(rng.permutation(len(pool.images))[:size]), None, None)
+        every = rng.permutation(len(pool.images))
+        return HeldOut(np.sort(pool.images.from_few_shards(every, size)), None, None)
     labels = pool_column(pool.images, pool.config.tables, config.target, "monitor.target")
     target = _read_labels(labels, config.target)
     positives, negatives = (rng.permutation(np.flatnonzero(target == label)) for label in (1, 0))
-    positives = positives[: max(FOLDS, round(SHARE_OF_POSITIVES * size))]
-    indices = np.sort(np.concatenate([positives, negatives[: max(FOLDS, size - len(positives))]]))
+    positives = pool.images.from_few_shards(positives, max(FOLDS, round(SHARE_OF_POSITIVES * size)))
+    negatives = pool.images.from_few_shards(negatives, max(FOLDS, size - len(positives)))
+    indices = np.sort(np.concatenate([positives, negatives]))
     groups = pool.groups(config.group)[indices].astype(np.str_)
     if min(np.unique(groups[target[indices] == label]).size for label in (0, 1)) < FOLDS:
         raise InputError(

@@ -4,15 +4,19 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ssl_isic.data.groups import BalancedByGroup, SameGroup, numbered, pool_column
 from ssl_isic.data.images import ImagePool
 from ssl_isic.data.loading import LoaderConfig, Order, ShuffledOrder, TrainingImages
+from ssl_isic.data.remote import Location
+from ssl_isic.data.shard_order import WindowedOrder
+from ssl_isic.data.shard_store import ShardReading, ShardStore
+from ssl_isic.data.store import JpegStore
 from ssl_isic.data.views import SeededViews
 
 Kind = Literal["patient", "lesion"]
@@ -21,8 +25,10 @@ Kind = Literal["patient", "lesion"]
 class PoolConfig(LoaderConfig):
     """The unlabelled images."""
 
-    sources: dict[str, Path] = Field(min_length=1)
-    """Named HDF5 files or folders of images, pooled: data.sources.NAME=PATH."""
+    sources: dict[str, Location] = Field(min_length=1)
+    """Named HDF5 files, folders of images or shards, and URLs of shards, pooled: data.sources.NAME=PATH_OR_URL."""
+    shards: ShardReading = ShardReading()
+    """How sources in shards are read."""
     tables: dict[str, Path] = {}
     """CSV of a source, data.tables.NAME=PATH, with isic_id and the columns below; an image without a row is no one's."""
     patient: str = "patient_id"
@@ -35,6 +41,16 @@ class PoolConfig(LoaderConfig):
     """`lesion` takes every other view from another photograph of the lesion, where there is one."""
     balance: Literal["none", "clinic"] = "none"
     """`clinic` fills each batch with equally many images of each clinic."""
+
+    @model_validator(mode="after")
+    def _urls_are_read_in_windows(self) -> Self:
+        urls = [url for url in self.sources.values() if isinstance(url, str)]
+        wants = {"balance=clinic": self.balance == "clinic", "second_view=lesion": self.second_view == "lesion"}
+        for word in (word for word, wanted in wants.items() if wanted and urls):
+            raise ValueError(
+                f"{word} reads images of all shards at once, too many for a URL; copy {urls[0]} to a folder"
+            )
+        return self
 
 
 @dataclass(frozen=True)
@@ -59,9 +75,17 @@ class Pool:
 
     def order(self, indices: NDArray[np.int64], seed: int) -> Order:
         """The order in which training goes through the images `indices`."""
-        if self.config.balance == "none":
-            return ShuffledOrder(len(indices), seed)
-        return BalancedByGroup(numbered(self.clinics()[indices]), seed)
+        if self.config.balance == "clinic":
+            return BalancedByGroup(numbered(self.clinics()[indices]), seed)
+        shard, source = self.images.shards()
+        if np.any(shard[indices] >= 0):
+            return WindowedOrder(shard[indices], source, self.config.shards.window, seed)
+        return ShuffledOrder(len(indices), seed)
+
+    def without(self, held_out: NDArray[np.int64]) -> NDArray[np.int64]:
+        """All images but those held out, shard by shard: what replaces a bad image is then in a shard that is here."""
+        others = np.setdiff1d(np.arange(len(self.images)), held_out)
+        return others[np.argsort(self.images.shards()[0][others], kind="stable")]
 
     def dataset(
         self, indices: NDArray[np.int64], views: SeededViews, seed: int, columns: Sequence[Kind]
@@ -74,8 +98,11 @@ class Pool:
         return TrainingImages(self.images, indices, views, seed, numbers, pairs)
 
     def hashes(self) -> dict[str, str]:
-        """For each source, a hash of its ids: enough to tell one year's file from another's without reading gigabytes."""
-        return {
-            name: f"{len(store.ids)} ids, sha256 {hashlib.sha256(store.ids.tobytes()).hexdigest()}"
-            for name, store in zip(self.images.names, self.images.stores, strict=True)
-        }
+        """For each source, a hash of its ids, or of the index of its shards: no gigabytes are read for it."""
+        return {name: _hash_of(store) for name, store in zip(self.images.names, self.images.stores, strict=True)}
+
+
+def _hash_of(store: JpegStore) -> str:
+    if isinstance(store, ShardStore):
+        return f"{len(store.ids)} ids, sha256 of {store.path} {store.index_sha256}"
+    return f"{len(store.ids)} ids, sha256 {hashlib.sha256(store.ids.tobytes()).hexdigest()}"

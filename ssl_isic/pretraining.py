@@ -78,7 +78,7 @@ def pretrain(config: PretrainConfig, rules: Mapping[str, str] | None = None) -> 
     Args:
         rules: for each key that was filled in, what it follows from; printed at the start.
     """
-    pool = Pool(config.data, ImagePool(config.data.sources))
+    pool = Pool(config.data, ImagePool(config.data.sources, config.data.shards))
     held_out = hold_out(config.monitor, pool, config.seed)
     accelerator = build_accelerator(config.loop, config.run_dir)
     micro_batch = _micro_batch(config.loop, accelerator)
@@ -89,7 +89,8 @@ def pretrain(config: PretrainConfig, rules: Mapping[str, str] | None = None) -> 
         accelerator.print(f"{key}={reduce(getattr, key.split('.'), config)}: {rule}")
     accelerator.wait_for_everyone()
     set_seed(config.seed)
-    trained_on = np.setdiff1d(np.arange(len(pool.images)), held_out.indices)
+    pool.images.keep(held_out.indices)
+    trained_on = pool.without(held_out.indices)
     order = pool.order(trained_on, config.seed)
     steps = steps_per_epoch(order, config.loop.batch_size)
     task = _task(config, order)

@@ -16,6 +16,8 @@ PACKAGES = ("ssl-isic", "torch", "timm", "lightly", "albumentations", "accelerat
 MAY_CHANGE = (
     "data.workers",
     "data.start_method",
+    "data.shards.cache",
+    "data.shards.cache_gb",
     "loop.log_every",
     "loop.save_every",
     "loop.keep_checkpoints",

@@ -1,4 +1,4 @@
-"""Where the bytes of the images come from: Kaggle's HDF5 files, folders of JPEG and PNG, and pools of several such stores.
+"""Where the bytes of the images come from: Kaggle's HDF5 files, folders of JPEG and PNG, shards, and pools of such stores.
 
 A store holds compressed bytes keyed by `isic_id`; `decode_rgb` turns them into pixels. Files are opened on the first read
 of each process, so that a store survives both `fork` and `spawn`.
@@ -6,7 +6,6 @@ of each process, so that a store survives both `fork` and `spawn`.
 
 import io
 import os
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,14 +16,16 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
+from ssl_isic.data.remote import as_location
+from ssl_isic.data.shard_index import INDEX_NAME
+from ssl_isic.data.shard_order import take_from_few_shards
+from ssl_isic.data.shard_store import GB, OpenShards, ShardReading, ShardStore
+from ssl_isic.data.store import Ids, JpegStore
 from ssl_isic.errors import InputError
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
 HDF5_SUFFIXES = {".hdf5", ".h5", ".hdf"}
 HDF5_CHUNK_CACHE_BYTES = 0  # scalar datasets are not chunked
-
-Ids = NDArray[np.bytes_]
-"""Sorted identifiers as fixed-width bytes: 400,000 of them take 5 MB where Python strings take 25."""
 
 
 class ImageDecodeError(ValueError):
@@ -56,17 +57,6 @@ def _decode_jpeg(data: bytes) -> NDArray[np.uint8]:
 def _decode_with_pillow(data: bytes) -> NDArray[np.uint8]:
     with Image.open(io.BytesIO(data)) as image:
         return np.asarray(image.convert("RGB"))
-
-
-class JpegStore(ABC):
-    """Compressed images keyed by id."""
-
-    path: Path
-    ids: Ids
-
-    @abstractmethod
-    def read(self, position: int) -> bytes:
-        """The compressed bytes of image `ids[position]`."""
 
 
 class Hdf5Store(JpegStore):
@@ -114,6 +104,8 @@ def _holds_one_image(item: h5py.Dataset | h5py.Group) -> bool:
 class FolderStore(JpegStore):
     """A folder of JPEG or PNG files, at any depth; the id is the file's name without its suffix."""
 
+    path: Path
+
     def __init__(self, path: Path) -> None:
         self.path = path
         files = [file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES]
@@ -132,11 +124,15 @@ class FolderStore(JpegStore):
         return (self.path / str(self._files[position].decode())).read_bytes()
 
 
-def open_store(path: Path) -> JpegStore:
-    """Open a folder or an HDF5 file of images. InputError when it is missing or something else."""
-    if path.is_dir():
-        return FolderStore(path)
-    return Hdf5Store(path)
+def open_store(location: Path | str, shards: OpenShards | None = None) -> JpegStore:
+    """Open an HDF5 file, a folder of images, or shards in a folder or at a URL, which are opened through `shards`.
+
+    Raises:
+        InputError: it is missing, or something else.
+    """
+    if isinstance(location, str) or (location / INDEX_NAME).is_file():
+        return ShardStore(location, shards or OpenShards(ShardReading()))
+    return FolderStore(location) if location.is_dir() else Hdf5Store(location)
 
 
 class ImagePool:
@@ -146,12 +142,15 @@ class ImagePool:
     The same id may stand in several sources: it then counts once in each.
     """
 
-    def __init__(self, sources: Mapping[str, Path]) -> None:
+    def __init__(self, sources: Mapping[str, Path | str], reading: ShardReading | None = None) -> None:
         if not sources:
             raise InputError("no image sources: set data.sources.NAME=FILE")
+        self._reading = reading or ShardReading()
+        open_shards = OpenShards(self._reading)
         self.names = list(sources)
-        self.stores = [open_store(Path(path)) for path in sources.values()]
+        self.stores = [open_store(as_location(location), open_shards) for location in sources.values()]
         self._ends = np.cumsum([len(store.ids) for store in self.stores])
+        _check_room(self._sharded(remote=True), self._reading)
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -176,6 +175,54 @@ class ImagePool:
         store = self.stores[source]
         return int(self._ends[source]) - len(store.ids), store.ids
 
+    def shards(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The number of each image's shard (N,), -1 where it is in none; and the number of each shard's source (S,)."""
+        shard, source = np.full(len(self), -1), np.empty(0, np.int64)
+        for number, store in self._sharded().items():
+            shard[self._ends[number] - len(store.ids) : self._ends[number]] = len(source) + store.shard
+            source = np.append(source, np.full(len(store.shards), number))
+        return shard, source
+
+    def from_few_shards(self, candidates: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+        """`size` of `candidates`, images in random order: the first, but of a source in shards from as few as hold them.
+
+        A source gives as many as it has among the first `size`. A shard is a random sample, so its first ones are no worse.
+        """
+        return take_from_few_shards(candidates, size, *self.shards())
+
+    @property
+    def lookahead(self) -> int:
+        """How many draws before an image is drawn its shard should be fetched: about a window's. 0 where none is."""
+        shards = sum(len(store.shards) for store in self._sharded().values())
+        return len(self) * self._reading.window // shards if self._sharded(remote=True) else 0
+
+    def fetch_ahead(self, index: int) -> None:
+        """Have what image `index` needs fetched in the background, where it is not on this machine."""
+        source, position = self._locate(index)
+        if store := self._sharded(remote=True).get(source):
+            store.fetch_ahead(position)
+
+    def keep(self, indices: NDArray[np.int64]) -> None:
+        """Keep these images in memory from the first read on, where reading them again would take a whole shard."""
+        for number, store in self._sharded().items():
+            positions = indices - (self._ends[number] - len(store.ids))
+            store.keep(positions[(positions >= 0) & (positions < len(store.ids))].tolist())
+
+    def _sharded(self, remote: bool = False) -> dict[int, ShardStore]:
+        """The stores in shards, or only those at a URL, by their number."""
+        sharded = {number: store for number, store in enumerate(self.stores) if isinstance(store, ShardStore)}
+        return {number: store for number, store in sharded.items() if store.is_remote or not remote}
+
     def _locate(self, index: int) -> tuple[int, int]:
         source = int(np.searchsorted(self._ends, index, side="right"))
         return source, index - (int(self._ends[source - 1]) if source else 0)
+
+
+def _check_room(stores: Mapping[int, ShardStore], reading: ShardReading) -> None:
+    sizes = sorted((shard.size_bytes for store in stores.values() for shard in store.shards), reverse=True)
+    needed_gb = sum(sizes[: 2 * reading.window]) / GB
+    if needed_gb > reading.cache_gb:
+        raise InputError(
+            f"data.shards.cache_gb={reading.cache_gb:g} does not hold two windows of data.shards.window={reading.window} "
+            f"shards, {needed_gb:.3g} GB; raise the one or lower the other"
+        )

@@ -9,8 +9,9 @@ Shapes: B images in a micro-batch of one rank, views are uint8 (B, height, width
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, repeat
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -44,6 +45,8 @@ class Draw(NamedTuple):
 
     row: int
     position: int
+    ahead: int | None = None
+    """A row that is drawn later, and may be fetched meanwhile."""
 
 
 class Order(Protocol):
@@ -104,10 +107,15 @@ class BatchLayout:
 
 
 class TrainingStream(Sampler[list[Draw]]):
-    """The micro-batches of one rank from `start_step` to `total_steps`, epoch after epoch; a last, smaller batch is dropped."""
+    """The micro-batches of one rank from `start_step` to `total_steps`, epoch after epoch; a last, smaller batch is dropped.
 
-    def __init__(self, order: Order, layout: BatchLayout, start_step: int, total_steps: int) -> None:
-        self.order, self.layout = order, layout
+    Each draw names the row that is drawn about `lookahead` images later; with 0, none.
+    """
+
+    def __init__(
+        self, order: Order, layout: BatchLayout, start_step: int, total_steps: int, lookahead: int = 0
+    ) -> None:
+        self.order, self.layout, self.lookahead = order, layout, lookahead
         self.start_step, self.total_steps = start_step, total_steps
         self.steps_per_epoch = steps_per_epoch(order, layout.batch_size)
 
@@ -115,16 +123,29 @@ class TrainingStream(Sampler[list[Draw]]):
         return max(0, self.total_steps - self.start_step) * self.layout.accumulate
 
     def __iter__(self) -> Iterator[list[Draw]]:
+        size = self.layout.batch_size
+        steps = range(self.start_step, self.total_steps)
+        for step, batch, ahead in zip(steps, self._batches(self.start_step), self._ahead(), strict=False):
+            draws = list(map(Draw, batch, range(step * size, (step + 1) * size), ahead))
+            for part in self.layout.slices():
+                yield draws[part]
+
+    def _batches(self, start_step: int) -> Iterator[list[int]]:
+        """The rows of each step, from `start_step` on."""
+        size = self.layout.batch_size
         epoch, rows = -1, np.empty(0, np.int64)
-        for step in range(self.start_step, self.total_steps):
+        for step in range(start_step, self.total_steps):
             step_epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
             if step_epoch != epoch:
                 epoch, rows = step_epoch, self.order.epoch(step_epoch)
-            size = self.layout.batch_size
-            batch = rows[step_in_epoch * size : (step_in_epoch + 1) * size].tolist()
-            positions = range(step * size, (step + 1) * size)
-            for part in self.layout.slices():
-                yield [Draw(row, position) for row, position in zip(batch[part], positions[part], strict=True)]
+            yield rows[step_in_epoch * size : (step_in_epoch + 1) * size].tolist()
+
+    def _ahead(self) -> Iterator[Sequence[int | None]]:
+        """For each step, the rows of a later one, as long as there is one."""
+        none = repeat([None] * self.layout.batch_size)
+        if self.lookahead == 0:
+            return none
+        return chain(self._batches(self.start_step + max(1, self.lookahead // self.layout.batch_size)), none)
 
 
 def steps_per_epoch(order: Order, batch_size: int) -> int:
@@ -160,6 +181,8 @@ class TrainingImages(Dataset[dict[str, Any]]):
 
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
         bad: list[int] = []
+        if draw.ahead is not None:
+            self.pool.fetch_ahead(int(self.indices[draw.ahead]))
         row, pixels = self._decoded(draw.row, bad)
         columns = {name: float(values[row]) for name, values in self.columns.items()}
         views = self.views(pixels, (self.seed, draw.position), self._other_photograph(row, draw.position, bad))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ssl_isic.config import validate
 from ssl_isic.data.images import ImagePool
+from ssl_isic.data.shard_writing import ShardsConfig, write_shards
 from ssl_isic.defaults import fill_defaults
 from ssl_isic.errors import InputError
 from ssl_isic.evaluation.spectrum import rankme
@@ -82,6 +83,22 @@ def test_with_labels_a_quarter_of_the_images_may_be_malignant(many: dict[str, Pa
     assert int(held_out.target.sum()) == round(0.25 * 70)
     same = held_out.indices[:, None] // 2 == held_out.indices[None, :] // 2
     assert np.array_equal(held_out.groups[:, None] == held_out.groups[None, :], same)
+
+
+def test_of_a_source_in_shards_few_shards_are_held_out_of(many: dict[str, Path], tmp_path: Path) -> None:
+    index = write_shards(ShardsConfig(images=many["images"], out=tmp_path / "shards", shard_mb=0.12))
+    assert len(index.shards) >= 10
+    pool = pool_of({**many, "images": tmp_path / "shards"})
+    shard, _ = pool.images.shards()
+    indices = hold_out(MonitorConfig(), pool, 0).indices
+    assert len(np.unique(indices)) == 70
+    assert np.array_equal(np.unique(shard[indices]), np.arange(-(-70 // len(index.shards[0].ids))))
+    held_out = hold_out(MonitorConfig(target="target"), pool, 0)
+    assert held_out.target is not None
+    assert int(held_out.target.sum()) == round(0.25 * 70)
+    positives = pd.read_csv(many["table"])["target"].to_numpy() == 1
+    enough = np.cumsum(np.bincount(shard[positives], minlength=len(index.shards))) >= 18
+    assert shard[held_out.indices].max() == np.flatnonzero(enough)[0]
 
 
 def test_labels_that_are_none_are_one_line(many: dict[str, Path], tmp_path: Path) -> None:

@@ -56,6 +56,20 @@ def test_starting_at_a_step_is_the_tail_of_the_whole(start: int) -> None:
         assert len(TrainingStream(ORDER, layout, start, 10)) == len(tail)
 
 
+def test_each_draw_names_a_later_one_as_long_as_there_is_one() -> None:
+    plain = list(TrainingStream(ORDER, BatchLayout(4), 0, 20))
+    ahead = list(TrainingStream(ORDER, BatchLayout(4), 0, 20, lookahead=13))
+    assert [[draw[:2] for draw in draws] for draws in ahead] == [[draw[:2] for draw in draws] for draws in plain]
+    assert all(draw.ahead is None for draws in plain for draw in draws)
+    for step, draws in enumerate(ahead):
+        later = [draw.row for draw in plain[step + 3]] if step + 3 < 20 else [None] * 4
+        assert [draw.ahead for draw in draws] == later
+    assert list(TrainingStream(ORDER, BatchLayout(4), 7, 20, lookahead=13)) == ahead[7:]
+    for rank in (0, 1):
+        halves = list(TrainingStream(ORDER, BatchLayout(4, 1, rank, 2), 0, 20, lookahead=13))
+        assert halves == [draws[2 * rank : 2 * rank + 2] for draws in ahead]
+
+
 def test_an_epoch_draws_no_row_twice_and_drops_only_the_tail() -> None:
     steps = draws_of_steps(12, 1, 1, total=12)
     assert steps_per_epoch(ORDER, 12) == 4

@@ -1,0 +1,90 @@
+"""One optimizer step: micro-batches, gradients, clipping, the update, and what the task does around it."""
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from ssl_isic.data.loading import Batch
+from ssl_isic.errors import InputError
+from ssl_isic.run_log import RunLog
+from ssl_isic.sharding import whole
+from ssl_isic.task import StepHooks, Task
+
+
+def seed_step(seed: int, step: int, micro: int, rank: int) -> None:
+    """Make dropout and stochastic depth functions of the step, so that no generator needs to be saved."""
+    state = np.random.SeedSequence([seed, step, micro, rank]).generate_state(1, np.uint64)
+    torch.manual_seed(int(state[0] >> 1))
+
+
+@dataclass(frozen=True)
+class Stepper:
+    """Takes the optimizer steps of a run."""
+
+    model: nn.Module
+    task: Task
+    optimizer: torch.optim.Optimizer
+    accelerator: Accelerator
+    accumulate: int
+    clip_norm: float | None
+    seed: int
+    log: RunLog
+    heads_first: int
+    """Steps in which the networks stand still."""
+
+    def step(self, step: int, batches: Iterator[Batch]) -> None:
+        """Take optimizer step `step` with the next micro-batches."""
+        self.optimizer.zero_grad(set_to_none=True)
+        for micro in range(self.accumulate):
+            batch = self._next(batches)
+            seed_step(self.seed, step, micro, self.accelerator.process_index)
+            last = micro == self.accumulate - 1
+            with nullcontext() if last else self.accelerator.no_sync(self.model):
+                with self.accelerator.autocast():  # FSDP's forward pass does not enter it by itself
+                    outputs: dict[str, Tensor] = self.model(batch, step)
+                self.accelerator.backward(outputs["loss"] / self.accumulate)
+            self.log.add(outputs, step)
+        if step < self.heads_first:
+            _drop_gradients(self.task.networks())
+        if self.clip_norm is not None:
+            norm = self.accelerator.clip_grad_norm_(self.task.parameters(), self.clip_norm)
+            self.log.add({"grad_norm": whole(norm)}, step)
+        hooks = self.task if isinstance(self.task, StepHooks) else None
+        if hooks:
+            hooks.before_optimizer(step)
+        self.optimizer.step()
+        if hooks and not self.accelerator.optimizer_step_was_skipped:
+            hooks.after_step(step)
+        self.log.stepped()
+
+    def _next(self, batches: Iterator[Batch]) -> Batch:
+        started = time.perf_counter()
+        try:
+            batch = next(batches)
+        except InputError as error:  # DataLoader puts a worker's traceback before the message
+            raise InputError(str(error).strip().rpartition("InputError: ")[2]) from None
+        self.log.waited_s += time.perf_counter() - started
+        self.log.note_bad(batch.pop("bad"))
+        return _to_device(batch, self.accelerator.device)
+
+
+def _drop_gradients(networks: Iterable[nn.Module]) -> None:
+    for network in networks:
+        for parameter in network.parameters():
+            parameter.grad = None
+
+
+def _to_device(batch: Batch, device: torch.device) -> Batch:
+    moved: Batch = {}
+    for name, value in batch.items():
+        if isinstance(value, Tensor):
+            moved[name] = value.to(device, non_blocking=True)
+        else:
+            moved[name] = [view.to(device, non_blocking=True) for view in value]
+    return moved
