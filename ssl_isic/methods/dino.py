@@ -37,6 +37,7 @@ from ssl_isic.task import StepHooks, Task, full_precision
 
 LOOKBACK = 1 / 500  # of the run, the time constant of the teacher's moving average
 LEAST_EMA, MOST_EMA = 0.98, 0.9995
+TEMPERATURE, SHARP_TEMPERATURE, FEW_IMAGES = 0.04, 0.02, 20_000
 
 
 class DINOConfig(MethodSettings):
@@ -80,13 +81,21 @@ class DINOConfig(MethodSettings):
 
     def defaults(self, facts: DataFacts) -> list[Default]:
         ema = min(max(1 - 1 / (LOOKBACK * facts.total_steps), LEAST_EMA), MOST_EMA)
+        temperature = SHARP_TEMPERATURE if facts.images < FEW_IMAGES else TEMPERATURE
+        sharper = f"{TEMPERATURE} (DINO), {SHARP_TEMPERATURE} for fewer than {FEW_IMAGES:,} images"
+        lr = 5e-4 * facts.batch_size / 256 if facts.is_vit else 1e-3 * (facts.batch_size / 128) ** 0.5
         return [
             prototypes_default(facts.images),
             frozen_prototypes_default(facts.epochs),
             Default("method.ema", round(ema, 5), f"the teacher looks back over 1/{1 / LOOKBACK:.0f} of the run"),
+            Default("method.teacher_temperature", temperature, sharper),
+            Default("method.teacher_warmup_temperature", temperature, sharper),
+            Default(
+                "method.head_batch_norm", not facts.is_vit, "for a convolutional net, whose features start out alike"
+            ),
             Default("optim.name", "adamw", "AdamW for all networks (DINO)"),
-            Default("optim.lr", 5e-4, "5e-4 for 256 images (DINO)"),
-            Default("optim.lr_batch_size", 256, "the learning rate grows with the batch (DINO)"),
+            Default("optim.lr", lr, "ViT: 5e-4 x batch / 256 (DINO); convolutional net: 1e-3 x sqrt(batch / 128)"),
+            Default("optim.lr_batch_size", None, "the rule of optim.lr has the batch in it"),
             Default("optim.weight_decay", 0.04, "rises from 0.04 to 0.4 (DINO)"),
             Default("optim.end_weight_decay", 0.4, "rises from 0.04 to 0.4 (DINO)"),
             *crop_defaults(facts, "dino", local=True),
