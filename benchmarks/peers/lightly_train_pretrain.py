@@ -5,7 +5,7 @@
         --model resnet18 --method simclr --epochs 4 --batch-size 128 --image-size 64 --workers 2
 
 `OUT` holds timm's own keys, without a classifier: `backbone.weights=OUT` takes it. Logs and checkpoints go to a folder
-beside it. The seed fixes the start and the order of the images; lightly-train's views are drawn anew in each run.
+beside it. The seed fixes the start; lightly-train draws its views anew in each run.
 
 What is set: the network and its start, the sizes and the number of crops, epochs, batch, seed, workers, and the pixel
 normalisation of the network's timm configuration, by which the weights are read and will be evaluated (lightly-train's own
