@@ -1,0 +1,232 @@
+"""Speed and memory of pretraining, beside lightly-train on the same images, network, sizes, batch, threads and workers.
+
+    python benchmarks/pretrain.py images=isic2024-train-image.hdf5 out=runs/pretrain-speed
+    python benchmarks/pretrain.py images=... 'ours={plain: [], compiled: [loop.compile=true]}' 'cases={simclr: 128}'
+
+Ours and the peer take turns, in rounds, each run in a process of its own: ours as `accelerate launch` starts it,
+lightly-train 0.18 in an environment of its own (made under `out`, unless `peer_python` names an interpreter). On a CPU,
+`accelerate launch` gives its process one thread unless told otherwise, as it is here (`--num_cpu_threads_per_process`), and
+lightly-train's user gets torch's default, all cores. Here both have `threads`.
+
+What is measured:
+- images/s: optimizer steps after `warmup_steps`, all that happens between them included: loading, logging, schedules. Neither
+  saves a checkpoint or begins an epoch in between. Ours by the clock of its metrics.jsonl, the peer by that of its network.
+- views ready: the same loop of each on a batch that is in memory, no workers (ours: `ready_views.py`, stacking uint8 views; the
+  peer: noise of its views' shapes). Their ratio is the share of pure compute: what loading leaves of it.
+- memory: the most that the process and all below it hold, asked each second; a page that n processes share counts 1/n in each.
+- medians over rounds, and the range; ratios are taken within a round.
+
+The same: views of the `paper` preset (the peer's own list: crop, flip, jitter, grey, blur, solarisation), heads of equal size.
+Not the same: the optimizer, ours AdamW, the peer's SGD, by their defaults; JPEG decoding, normalisation, all else.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import Literal
+
+import torch
+import torchvision
+from child import run_child
+from pydantic import Field
+
+from ssl_isic.config import Config, read_config
+from ssl_isic.data.images import open_store
+from ssl_isic.errors import InputError, command
+from ssl_isic.run_folder import read_metrics
+
+HERE = Path(__file__).resolve().parent
+PEER = "lightly-train"
+PEER_VERSION = "0.18.0"
+MIB = 1 << 20
+AS_PEER = {  # heads as lightly-train makes them for fewer than 20,000 images
+    "simclr": ["method.name=simclr", "method.head_layers=2"],
+    "dino": ["method.name=dino", "method.prototypes=1024"],
+}
+Method = Literal["simclr", "dino"]
+
+
+class SpeedConfig(Config):
+    """Time pretraining, ours and lightly-train's."""
+
+    images: Path
+    """HDF5 or folder of JPEG images."""
+    out: Path = Path("runs/pretrain-speed")
+    """Folder for everything."""
+    cases: dict[Method, int] = {"simclr": 128, "dino": 64}
+    """Methods, each with its batch size."""
+    ours: dict[str, list[str]] = {"ours": []}
+    """Named runs of ours, each with the keys of `ssl-isic pretrain` that it sets."""
+    peer_python: Path | None = None
+    """Interpreter of an environment with lightly-train; null makes one under `out`."""
+    model: str = "resnet18"
+    """timm architecture."""
+    size: int = Field(64, ge=8)
+    """Side of a global view, px."""
+    local_size: int = Field(32, ge=8)
+    """Side of a local crop, px (DINO)."""
+    local_crops: int = Field(6, ge=0)
+    """Local crops an image (DINO)."""
+    workers: int = Field(2, ge=1)
+    """Loading processes."""
+    threads: int = Field(os.cpu_count() or 1, ge=1)
+    """Threads of the training process."""
+    warmup_steps: int = Field(10, ge=1)
+    """Steps that are not counted."""
+    steps: int = Field(50, ge=1)
+    """Steps that are."""
+    rounds: int = Field(5, ge=1)
+    """How often each is run."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One run with loading and one with views ready: images/s, and the peak memory of the first, bytes."""
+
+    images_per_s: float
+    ready_images_per_s: float
+    peak_bytes: int
+
+
+@command
+def main(argv: Sequence[str]) -> None:
+    """Run all rounds of each case, then print its table."""
+    config = read_config(SpeedConfig, argv, prog="benchmarks/pretrain.py")
+    if PEER in config.ours:
+        raise InputError(f"ours names a run {PEER}, as the peer is called; choose another name")
+    folder = write_jpegs(config)
+    peer_python = config.peer_python or make_peer(config.out / "peer")
+    for method, batch_size in config.cases.items():
+        rounds: dict[str, list[Measured]] = defaultdict(list)
+        for number in range(config.rounds):
+            names = [*config.ours, PEER]
+            for name in names if number % 2 == 0 else reversed(names):
+                if name == PEER:
+                    rounds[name].append(measure_peer(config, peer_python, folder, method, batch_size))
+                else:
+                    rounds[name].append(measure_ours(config, name, folder, method, batch_size))
+                print(f"round {number}: {method}, {name}: {rounds[name][-1]}", file=sys.stderr, flush=True)
+        crops = f" + {config.local_crops} x {config.local_size}" if method == "dino" else ""
+        print(f"\n{method}, {config.model}, 2 x {config.size}{crops} px, batch {batch_size}, ", end="")
+        print(f"{config.threads} threads, {config.workers} workers; {config.rounds} rounds of {config.steps} steps\n")
+        print(table({name: rounds[name] for name in [*config.ours, PEER]}), flush=True)
+
+
+def write_jpegs(config: SpeedConfig) -> Path:
+    """The first images of `config.images`, as many as the longest run takes, as a folder of files."""
+    needed = (config.warmup_steps + config.steps + 1) * max(config.cases.values())
+    store = open_store(config.images)
+    if len(store.ids) < needed:
+        raise InputError(f"images: {len(store.ids)} are fewer than the {needed} of one run; lower steps or the batch")
+    folder = config.out / f"jpegs-{needed}"
+    if not folder.is_dir():
+        part = config.out / "jpegs-part"
+        part.mkdir(parents=True, exist_ok=True)
+        for row in range(needed):
+            (part / f"{store.ids[row].decode()}.jpg").write_bytes(store.read(row))
+        part.rename(folder)
+    return folder
+
+
+def make_peer(folder: Path) -> Path:
+    """An environment with lightly-train and the torch that runs here; its interpreter."""
+    python = folder / "bin" / "python"
+    if not (folder / "ready").exists():
+        pins = [
+            f"torch=={torch.__version__.partition('+')[0]}",
+            f"torchvision=={torchvision.__version__.partition('+')[0]}",
+        ]
+        wanted = [f"lightly-train[timm]=={PEER_VERSION}", *pins]
+        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+        subprocess.run([str(python), "-m", "pip", "install", "--quiet", *wanted], check=True)
+        (folder / "ready").touch()
+    return python
+
+
+def measure_ours(config: SpeedConfig, name: str, folder: Path, method: Method, batch_size: int) -> Measured:
+    """Train with ours, loading and with views ready."""
+    total = config.warmup_steps + config.steps
+    epochs = total / (sum(1 for _ in folder.iterdir()) // batch_size)
+    words = [*AS_PEER[method], f"data.sources.images={folder}", f"data.workers={config.workers}"]
+    words += [f"backbone.model={config.model}", "views.preset=paper", f"views.size={config.size}"]
+    words += [f"views.local_size={config.local_size}", f"loop.batch_size={batch_size}", f"loop.epochs={epochs}"]
+    words += [f"loop.log_every={config.warmup_steps}", "loop.save_every=0", "monitor.images=0"]
+    words += [f"method.local_crops={config.local_crops}"] if method == "dino" else []
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1"]
+    launch += ["--num_cpu_threads_per_process", str(config.threads)]
+    speeds, peaks = [], []
+    for kind, script in (("loading", HERE.parent / "ssl_isic" / "pretrain.py"), ("ready", HERE / "ready_views.py")):
+        run_dir = config.out / f"{method}-{name}-{kind}"
+        shutil.rmtree(run_dir, ignore_errors=True)
+        peaks.append(
+            run_child([*launch, str(script), f"run_dir={run_dir}", *words, *config.ours[name]], run_dir, os.environ)
+        )
+        rows = [row for row in read_metrics(run_dir / "metrics.jsonl") if "images_per_s" in row]
+        images = [(after["step"] - before["step"]) * batch_size for before, after in pairwise(rows)]
+        seconds = sum(count / row["images_per_s"] for count, row in zip(images, rows[1:], strict=True))
+        speeds.append(sum(images) / seconds)
+    return Measured(*speeds, peaks[0])
+
+
+def measure_peer(config: SpeedConfig, python: Path, folder: Path, method: Method, batch_size: int) -> Measured:
+    """Train with lightly-train, loading and with views ready."""
+    words = [
+        "--model",
+        config.model,
+        "--method",
+        method,
+        "--batch-size",
+        str(batch_size),
+        "--workers",
+        str(config.workers),
+    ]
+    words += ["--image-size", str(config.size), "--local-size", str(config.local_size)]
+    words += ["--local-crops", str(config.local_crops), "--epochs", "1"]
+    words += ["--steps", str(config.warmup_steps + config.steps + 1)]  # the clock shows beginnings only
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment["OMP_NUM_THREADS"] = str(config.threads)
+    script = HERE / "peers" / "lightly_train_speed.py"
+    speeds, peaks = [], []
+    for kind in ("loading", "ready"):
+        times = config.out / f"{method}-{PEER}-{kind}" / "times.json"
+        shutil.rmtree(times.parent, ignore_errors=True)
+        options = [*words, "--ready"] if kind == "ready" else words
+        peaks.append(
+            run_child([str(python), str(script), str(folder), str(times), *options], times.parent, environment)
+        )
+        started_s = json.loads(times.read_text())[config.warmup_steps :]
+        speeds.append((len(started_s) - 1) * batch_size / (started_s[-1] - started_s[0]))
+    return Measured(*speeds, peaks[0])
+
+
+def table(rounds: Mapping[str, Sequence[Measured]]) -> str:
+    """A row for each name of `rounds`, the last of which is the peer."""
+    peers = list(rounds.values())[-1]
+    lines = ["run | images/s | views ready | share of pure compute | x the peer | memory, MiB", " | ".join(["---"] * 6)]
+    for name, runs in rounds.items():
+        cells = [
+            spread([one.images_per_s for one in runs], ".1f"),
+            spread([one.ready_images_per_s for one in runs], ".1f"),
+            spread([one.images_per_s / one.ready_images_per_s for one in runs], ".3f"),
+            spread([one.images_per_s / peer.images_per_s for one, peer in zip(runs, peers, strict=True)], ".2f"),
+            f"{median(one.peak_bytes for one in runs) / MIB:.0f}",
+        ]
+        lines.append(" | ".join([name, *cells]))
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def spread(values: Sequence[float], form: str) -> str:
+    """Median, and the range in brackets."""
+    return f"{median(values):{form}} [{min(values):{form}}, {max(values):{form}}]"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
