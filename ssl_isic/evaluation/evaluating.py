@@ -21,7 +21,7 @@ from ssl_isic.evaluation.lesions import Lesions, read_lesions
 from ssl_isic.evaluation.neighbours import NEIGHBOURS, TEMPERATURE
 from ssl_isic.evaluation.probe import C_GRID, DRAWS, INNER_FOLDS, SHARES
 from ssl_isic.evaluation.report import BACKBONE, COLOUR, COLUMNS, RANDOM, few_shot_table, headlines, metrics_table
-from ssl_isic.evaluation.sheets import neighbour_sheet, query_rows
+from ssl_isic.evaluation.sheets import neighbour_sheet, patch_sheet, query_rows
 from ssl_isic.evaluation.source import BackboneSource
 from ssl_isic.evaluation.spectrum import ALPHA_RANKS
 from ssl_isic.files import atomic_write, write_json
@@ -159,6 +159,7 @@ def _write_pictures(config: EvaluateConfig, comparison: Comparison, shots: list[
         heading = f"{found.name}: nearest lesions of other groups (orange: malignant, blue: benign)"
         path = config.out / f"neighbours-{found.name}.png"
         neighbour_sheet(comparison.features(found), lesions, comparison.kept.pool, queries, path, heading)
+        _write_patches(config.backbones[found.name], found.name, comparison, queries, config.out)
     rows = map_rows(lesions.target, config.seed)
     labels = np.where(lesions.target[rows] == 1, "malignant", "benign")
     feature_map(
@@ -168,6 +169,24 @@ def _write_pictures(config: EvaluateConfig, comparison: Comparison, shots: list[
         method=config.map,
         seed=config.seed,
         title=f"{MAP_NAMES[config.map]} of {len(rows)} of {len(lesions.ids)} images",
+    )
+
+
+def _write_patches(
+    source: BackboneSource, name: str, comparison: Comparison, queries: NDArray[np.intp], out: Path
+) -> None:
+    """The sheet of a backbone's patches, beside those of the first random network of its architecture."""
+    kept = comparison.kept
+    untrained = BackboneSource(model=source.architecture(), seed=RANDOM_SEEDS[0])
+    patch_sheet(
+        kept.embedder(source),
+        kept.embedder(untrained),
+        kept.image_size,
+        comparison.lesions,
+        kept.pool,
+        queries,
+        out / f"patches-{name}.png",
+        name,
     )
 
 

@@ -46,11 +46,21 @@ class KeptFeatures:
         broadcast_object_list(there)  # one answer for all ranks, also where they see other disks
         if there[0]:
             return
-        embedder = Embedder(open_backbone(source, self.image_size)).to(self.accelerator.device)
         blocks = embedded(
-            embedder, self.pool, self.ids, self.indices, self.image_size, self.reading, self.accelerator, title
+            self.embedder(source),
+            self.pool,
+            self.ids,
+            self.indices,
+            self.image_size,
+            self.reading,
+            self.accelerator,
+            title,
         )
         write_on_main(write_npy, self._path(key), self.ids, blocks, self.accelerator)
+
+    def embedder(self, source: BackboneSource) -> Embedder:
+        """The network of `source`, on this rank's device."""
+        return Embedder(open_backbone(source, self.image_size)).to(self.accelerator.device)
 
     def colour(self) -> str:
         """Compute the twelve colour numbers unless they are there; returns their key. The main process calls this."""

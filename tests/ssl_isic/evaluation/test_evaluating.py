@@ -53,7 +53,8 @@ def evaluated(
 
 def test_it_leaves_every_file(evaluated: tuple[Path, list[str]]) -> None:
     out, _ = evaluated
-    pictures = ["few_shot.png", "map.png", "neighbours-file.png", "neighbours-folder.png"]
+    pictures = ["few_shot.png", "map.png"]
+    pictures += [f"{sheet}-{name}.png" for sheet in ("neighbours", "patches") for name in ("file", "folder")]
     texts = ["config.yaml", "few_shot.csv", "report.csv", "report.json"]
     assert sorted(path.name for path in out.iterdir()) == sorted([*pictures, *texts, "features"])
     for name in pictures:

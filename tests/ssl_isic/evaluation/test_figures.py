@@ -1,6 +1,7 @@
 """What is drawn: which rows, in how many dimensions, in which colours. The pictures themselves were looked at."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ from ssl_isic.evaluation import figures
 from ssl_isic.evaluation.figures import check_map_method, feature_map, few_shot_curves, map_rows, project
 from ssl_isic.evaluation.lesions import Lesions
 from ssl_isic.evaluation.neighbours import nearest
-from ssl_isic.evaluation.sheets import BENIGN_RGB, MALIGNANT_RGB, neighbour_sheet, query_rows
+from ssl_isic.evaluation.patches import component_colours, patch_maps
+from ssl_isic.evaluation.sheets import BENIGN_RGB, MALIGNANT_RGB, neighbour_sheet, patch_sheet, query_rows
+from ssl_isic.evaluation.source import BackboneSource, Embedder, open_backbone
 from ssl_isic.pictures import Picture
 
 
@@ -92,13 +95,19 @@ def test_curves_are_means_between_the_least_and_the_largest_draw(tmp_path: Path)
         assert np.asarray(image.convert("RGB")).std() > 5
 
 
+def forty_eight(pool: ImagePool) -> Lesions:
+    """All of a pool of 48, each fifth malignant, two to a patient."""
+    target = (np.arange(48) % 5 == 0).astype(float)
+    groups = np.array([f"P{row // 2}" for row in range(48)])
+    return Lesions([pool.id_of(row) for row in range(48)], np.arange(48), target, groups, np.zeros(48, int), {})
+
+
 def test_a_sheet_shows_queries_and_their_neighbours_framed_by_label(
     tmp_path: Path, lesions: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pool = ImagePool({"images": lesions})
-    target = (np.arange(48) % 5 == 0).astype(float)
-    groups = np.array([f"P{row // 2}" for row in range(48)])
-    every = Lesions([pool.id_of(row) for row in range(48)], np.arange(48), target, groups, np.zeros(48, int), {})
+    every = forty_eight(pool)
+    target, groups = every.target, every.groups
     features = np.random.default_rng(0).normal(size=(48, 4))
     queries = query_rows(target, seed=1, each=3)
     assert target[queries].tolist() == [1, 1, 1, 0, 0, 0]
@@ -116,3 +125,30 @@ def test_a_sheet_shows_queries_and_their_neighbours_framed_by_label(
             assert tuple(picture[0, 0]) == (MALIGNANT_RGB if target[row] else BENIGN_RGB)
             expected = eval_view(84)(image=decode_rgb(pool.read(int(row))))["image"]
             assert np.array_equal(picture[6:-6, 6:-6], expected)
+
+
+@pytest.mark.parametrize(("model", "heads"), [("test_vit", ["attention"]), ("test_resnet", [])])
+def test_a_sheet_of_patches_shows_lesions_and_their_patches_beside_a_random_networks(
+    tmp_path: Path, lesions: Path, monkeypatch: pytest.MonkeyPatch, model: str, heads: list[str]
+) -> None:
+    pool = ImagePool({"images": lesions})
+    every, queries = forty_eight(pool), np.array([5, 10, 2])
+    one, other = (Embedder(open_backbone(BackboneSource(model=model, seed=seed), 64)) for seed in (1, 0))
+    sheets = list[tuple[list[tuple[str, list[Picture]]], dict[str, Any]]]()
+    monkeypatch.setattr(
+        "ssl_isic.evaluation.sheets.contact_sheet", lambda rows, path, **words: sheets.append((rows, words))
+    )
+    for _ in range(2):
+        patch_sheet(one, other, 64, every, pool, queries, tmp_path / "sheet.png", "a $name$")
+    (rows, words), (again, _) = sheets
+    assert [head.partition(" (")[0] for head in words["columns"]] == ["lesion", "patches", *heads, "random"]
+    assert words["title"].startswith("a $name$: 4 x 4 patches")
+
+    views = [eval_view(64)(image=decode_rgb(pool.read(int(row))))["image"] for row in queries]
+    for row, (label, tiles), (_, repeated) in zip(range(3), rows, again, strict=True):
+        assert label == f"{('malignant', 'malignant', 'benign')[row]} {every.ids[queries[row]]}"
+        assert tuple(tiles[0][0, 0]) == (BENIGN_RGB if row == 2 else MALIGNANT_RGB)
+        assert all(np.array_equal(*pair) for pair in zip(tiles, repeated, strict=True))
+        for tile, embedder in ((tiles[1], one), (tiles[-1], other)):
+            colours, _ = component_colours(patch_maps(embedder, views).features)
+            assert np.array_equal(tile[6:-6, 6:-6], colours[row].repeat(33, axis=0).repeat(33, axis=1))
