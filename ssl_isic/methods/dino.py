@@ -37,7 +37,6 @@ from ssl_isic.task import StepHooks, Task, full_precision
 
 LOOKBACK = 1 / 500  # of the run, the time constant of the teacher's moving average
 LEAST_EMA, MOST_EMA = 0.98, 0.9995
-TEMPERATURE, SHARP_TEMPERATURE, FEW_IMAGES = 0.04, 0.02, 20_000
 
 
 class DINOConfig(MethodSettings):
@@ -81,15 +80,11 @@ class DINOConfig(MethodSettings):
 
     def defaults(self, facts: DataFacts) -> list[Default]:
         ema = min(max(1 - 1 / (LOOKBACK * facts.total_steps), LEAST_EMA), MOST_EMA)
-        temperature = SHARP_TEMPERATURE if facts.images < FEW_IMAGES else TEMPERATURE
-        sharper = f"{TEMPERATURE} (DINO), {SHARP_TEMPERATURE} for fewer than {FEW_IMAGES:,} images"
         lr = 5e-4 * facts.batch_size / 256 if facts.is_vit else 1e-3 * (facts.batch_size / 128) ** 0.5
         return [
             prototypes_default(facts.images),
             frozen_prototypes_default(facts.epochs),
             Default("method.ema", round(ema, 5), f"the teacher looks back over 1/{1 / LOOKBACK:.0f} of the run"),
-            Default("method.teacher_temperature", temperature, sharper),
-            Default("method.teacher_warmup_temperature", temperature, sharper),
             Default(
                 "method.head_batch_norm", not facts.is_vit, "for a convolutional net, whose features start out alike"
             ),

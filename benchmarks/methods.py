@@ -1,0 +1,182 @@
+"""Every method from every start with the same budget, on real lesions, beside lightly-train.
+
+    python benchmarks/methods.py isic2024=isic2024-train-image.hdf5 isic2024_table=isic2024-train-metadata.csv \\
+        ham10000=ham10000-image.hdf5 ham10000_table=ham10000-metadata.csv \\
+        imagenet=tf_efficientnet_lite0.safetensors peer_python=lightly-env/bin/python out=runs/methods
+
+Pretrains on both files together, then `ssl-isic evaluate` (kNN and linear probe, out of fold, bootstrap over lesions) on
+each of them. The budget is passes over the images; batch and sizes are the same for all, the rest is each library's
+defaults. Convolutional nets see 64 px, vision transformers 96 px and start at random. A finished run is not repeated.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import Field
+
+from ssl_isic.compare import main as evaluate
+from ssl_isic.config import Config, read_config
+from ssl_isic.data.images import ImagePool
+from ssl_isic.errors import InputError, command
+
+ROOT = Path(__file__).resolve().parents[1]
+CONVNET, VIT = "tf_efficientnet_lite0", "vit_tiny_patch16_224"
+PEER = "lightly-train"
+
+
+class Case(NamedTuple):
+    """One pretraining."""
+
+    library: str
+    method: str
+    model: str = CONVNET
+    start: str = "random"
+
+    @property
+    def name(self) -> str:
+        """What the case is called in folders, keys and tables."""
+        parts = [self.method, "vit" if self.model == VIT else "", self.start, PEER if self.library == PEER else ""]
+        return "-".join(part for part in parts if part)
+
+    @property
+    def image_size(self) -> int:
+        """Side of the global views, px; local ones have half."""
+        return 96 if self.model == VIT else 64
+
+
+STARTS = ("random", "imagenet")
+CASES = [
+    *(Case("ssl-isic", method, start=start) for start in STARTS for method in ("simclr", "dino", "lejepa", "vicreg")),
+    *(Case("ssl-isic", method, VIT) for method in ("dinov2", "mae", "simclr")),
+    *(Case(PEER, method, start=start) for start in STARTS for method in ("simclr", "dino")),
+]
+
+
+class MethodsConfig(Config):
+    """Compare methods, starts and libraries at one budget."""
+
+    isic2024: Path
+    """ISIC-2024 images."""
+    isic2024_table: Path
+    """CSV of their targets."""
+    ham10000: Path
+    """HAM10000 images."""
+    ham10000_table: Path
+    """CSV of their targets and lesions."""
+    imagenet: Path
+    """ImageNet weights of tf_efficientnet_lite0."""
+    peer_python: Path | None = None
+    """Python of an environment with lightly-train; null leaves its runs out."""
+    out: Path = Path("runs/methods")
+    """Folder for everything."""
+    epochs: int = Field(2, ge=1)
+    """Passes over the images."""
+    batch_size: int = Field(128, ge=2)
+    """Images of a step."""
+    local_crops: int = Field(6, ge=0)
+    """Local crops of the methods that have them."""
+    jobs: int = Field(2, ge=1)
+    """Runs at a time, one thread each."""
+    cases: list[str] = [case.name for case in CASES]
+    """Which of the runs; the tables are of those that are finished."""
+
+
+@command
+def main(argv: Sequence[str]) -> None:
+    """Run what is not finished, then evaluate."""
+    config = read_config(MethodsConfig, argv, prog="benchmarks/methods.py")
+    known = {case.name: case for case in CASES}
+    unknown = [name for name in config.cases if name not in known]
+    if unknown:
+        raise InputError(f"cases: no {unknown[0]}; choose of {', '.join(known)}")
+    chosen = [known[name] for name in config.cases if config.peer_python or known[name].library != PEER]
+    with ThreadPoolExecutor(config.jobs) as runs:
+        for name in runs.map(lambda case: _pretrain(config, case), chosen):
+            print(f"{name} is there", flush=True)
+    for model in (CONVNET, VIT):
+        done = [case for case in CASES if case.model == model and _weights(config, case).exists()]
+        for images, table, group in (
+            (config.ham10000, config.ham10000_table, "lesion_id"),
+            (config.isic2024, config.isic2024_table, "none"),
+        ):
+            if done:
+                _evaluate(config, done, images, table, group)
+
+
+def _pretrain(config: MethodsConfig, case: Case) -> str:
+    if not _weights(config, case).exists():
+        folder = config.out / case.name
+        folder.mkdir(parents=True, exist_ok=True)
+        words = _peer_words(config, case) if case.library == PEER else _our_words(config, case)
+        with (folder / "output.txt").open("a") as output:
+            code = subprocess.run(words, stdout=output, stderr=output, check=False, env=_one_thread()).returncode
+        if code:
+            raise InputError(f"{case.name} ended with exit code {code}; its words are in {folder / 'output.txt'}")
+    return case.name
+
+
+def _our_words(config: MethodsConfig, case: Case) -> list[str]:
+    words = [sys.executable, str(ROOT / "ssl_isic" / "pretrain.py"), f"run_dir={config.out / case.name}"]
+    words += [f"data.sources.isic2024={config.isic2024}", f"data.sources.ham10000={config.ham10000}", "data.workers=0"]
+    words += [f"method.name={case.method}", f"backbone.model={case.model}"]
+    words += [f"views.size={case.image_size}", f"views.local_size={case.image_size // 2}"]
+    words += [f"loop.epochs={config.epochs}", f"loop.batch_size={config.batch_size}", "loop.channels_last=true"]
+    if case.method in ("dino", "dinov2", "lejepa"):
+        words.append(f"method.local_crops={config.local_crops}")
+    if case.start == "imagenet":
+        words.append(f"backbone.weights={config.imagenet}")
+    return [*words, "monitor.images=0", "loop.save_every=50"]
+
+
+def _peer_words(config: MethodsConfig, case: Case) -> list[str]:
+    words = [str(config.peer_python), str(ROOT / "benchmarks" / "peers" / "lightly_train_pretrain.py")]
+    words += [str(_jpegs(config)), str(_weights(config, case)), f"--method={case.method}"]
+    words += [f"--model={case.model}", f"--epochs={config.epochs}", f"--batch-size={config.batch_size}"]
+    words += [f"--image-size={case.image_size}", f"--local-size={case.image_size // 2}", "--workers=0"]
+    words.append(f"--local-crops={config.local_crops}")
+    return [*words, f"--weights={config.imagenet}"] if case.start == "imagenet" else words
+
+
+def _jpegs(config: MethodsConfig) -> Path:
+    """The images as files, which is what lightly-train reads."""
+    folder = config.out / "jpegs"
+    pool = ImagePool({"isic2024": config.isic2024, "ham10000": config.ham10000})
+    if not folder.exists():
+        partial = folder.with_name("jpegs.part")
+        partial.mkdir(parents=True, exist_ok=True)
+        for index in range(len(pool)):
+            (partial / f"{pool.id_of(index)}.jpg").write_bytes(pool.read(index))
+        partial.rename(folder)
+    return folder
+
+
+def _one_thread() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def _weights(config: MethodsConfig, case: Case) -> Path:
+    return config.out / case.name / ("backbone.safetensors" if case.library == PEER else "backbone")
+
+
+def _evaluate(config: MethodsConfig, cases: Sequence[Case], images: Path, table: Path, group: str) -> None:
+    size = cases[0].image_size
+    words = [f"images={images}", f"table={table}", f"group={group}", f"image_size={size}"]
+    for case in cases:
+        words += [
+            f"backbones.{case.name}.weights={_weights(config, case)}",
+            f"backbones.{case.name}.model={case.model}",
+        ]
+    if cases[0].model == CONVNET:
+        words += [f"backbones.imagenet.weights={config.imagenet}", f"backbones.imagenet.model={CONVNET}"]
+    code = evaluate([*words, f"out={config.out / f'evaluation-{images.stem}-{size}'}"])
+    if code:
+        raise InputError(f"ssl-isic evaluate ended with exit code {code} on {images}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
