@@ -165,7 +165,7 @@ def _weights(config: MethodsConfig, case: Case) -> Path:
 
 def _evaluate(config: MethodsConfig, cases: Sequence[Case], images: Path, table: Path, group: str) -> None:
     size = cases[0].image_size
-    words = [f"images={images}", f"table={table}", f"group={group}", f"image_size={size}"]
+    words = [f"images={images}", f"table={table}", f"group={group}", f"image_size={size}", "draws=1", "map=pca"]
     for case in cases:
         words += [
             f"backbones.{case.name}.weights={_weights(config, case)}",

@@ -137,12 +137,12 @@ def _write(config: EvaluateConfig, comparison: Comparison) -> None:
     about, scores = _about(config, comparison), comparison.scores()
     rows, shots = comparison.report(scores), list(comparison.few_shot(scores))
     title = f"{about['images']} images of {about['groups']} groups, {about['positives']} malignant"
-    _write_pictures(config, comparison, shots, title)
     tables = {"report.csv": pd.DataFrame(rows, columns=list(COLUMNS)), "few_shot.csv": pd.DataFrame(shots)}
     for name, table in tables.items():
         with atomic_write(config.out / name) as temporary:
             table.to_csv(temporary, index=False)
     write_json(config.out / "report.json", {**about, "rows": rows})
+    _write_pictures(config, comparison, shots, title)
     print(f"\n{title}, {config.image_size} px, {about['folds']} folds")
     print(f"Intervals are 95 % over groups; for random networks the range of {len(RANDOM_SEEDS)} seeds.\n")
     print(metrics_table(headlines(rows)))

@@ -4,7 +4,7 @@
 
 Accelerate takes up FSDP only where the processes came up as those of GPUs (AcceleratorState in its state.py); here they
 are told so on gloo. All that follows is Accelerate's and torch's own: sharding, clipping, optimizer, checkpoints.
-DIE_AT=STEP kills the first rank, without a word, once that step is done.
+DIE_AT=STEP kills the first rank, without a word, when that step begins.
 """
 
 import os
@@ -13,22 +13,24 @@ import sys
 
 from accelerate import PartialState
 from accelerate.utils import DistributedType
+from torch import Tensor
 
+from ssl_isic.data.loading import Batch
 from ssl_isic.methods.dino import DINO
 from ssl_isic.methods.simclr import SimCLR
 from ssl_isic.pretrain import main
 from ssl_isic.task import Task
 
 
-def die_after(step: int, task_type: type[Task]) -> None:
-    original = task_type.after_step
+def die_at(step: int, task_type: type[Task]) -> None:
+    original = task_type.forward
 
-    def after_step(self: Task, now: int) -> None:
-        original(self, now)
+    def forward(self: Task, batch: Batch, now: int) -> dict[str, Tensor]:
         if now == step and PartialState().process_index == 0:
             os.kill(os.getpid(), signal.SIGKILL)
+        return original(self, batch, now)
 
-    task_type.after_step = after_step  # type: ignore[method-assign]
+    task_type.forward = forward  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":
@@ -36,7 +38,7 @@ if __name__ == "__main__":
         PartialState(cpu=True).distributed_type = DistributedType.MULTI_GPU
     if "DIE_AT" in os.environ:
         for task_type in (DINO, SimCLR):
-            die_after(int(os.environ["DIE_AT"]), task_type)
+            die_at(int(os.environ["DIE_AT"]), task_type)
     code = main(sys.argv[1:])
     if code == 0:
         state = PartialState()

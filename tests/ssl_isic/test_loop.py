@@ -22,12 +22,12 @@ import ssl_isic.pretraining
 from ssl_isic.checkpoint import list_checkpoints
 from ssl_isic.config import validate
 from ssl_isic.errors import InputError, InterruptedRun
-from ssl_isic.loop import seed_step
 from ssl_isic.methods.dino import DINO
 from ssl_isic.methods.method import RunShape
 from ssl_isic.methods.simclr import SimCLR
 from ssl_isic.pretraining import PretrainConfig, pretrain
 from ssl_isic.run_folder import read_metrics
+from ssl_isic.stepper import seed_step
 
 WriteHdf5 = Callable[[Path, Mapping[str, bytes]], Path]
 PRETRAIN = ssl_isic.pretraining.__file__.replace("pretraining.py", "pretrain.py")

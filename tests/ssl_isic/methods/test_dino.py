@@ -288,5 +288,5 @@ def test_the_defaults_follow_the_size_of_the_data(images: int, total_steps: int,
     facts = DataFacts(images, 130.0, 256, ViewsConfig(), total_steps, True, None)
     values = {default.key: default.value for default in DINOConfig().defaults(facts)}
     assert (values["method.prototypes"], values["method.ema"]) == (prototypes, pytest.approx(ema))
-    assert (values["optim.name"], values["optim.lr"], values["optim.lr_batch_size"]) == ("adamw", 5e-4, 256)
+    assert (values["optim.name"], values["optim.lr"], values["optim.lr_batch_size"]) == ("adamw", 5e-4, None)
     assert (values["optim.weight_decay"], values["optim.end_weight_decay"]) == (0.04, 0.4)
