@@ -6,7 +6,8 @@
 
 Pretrains on both files together, then `ssl-isic evaluate` (kNN and linear probe, out of fold, bootstrap over lesions) on
 each of them. The budget is passes over the images; batch and sizes are the same for all, the rest is each library's
-defaults. Convolutional nets see 64 px, vision transformers 96 px and start at random. A finished run is not repeated.
+defaults; our SimCLR runs with the paper's views, too. Convolutional nets see 64 px, vision transformers 96 px and start
+at random. A finished run is not repeated.
 """
 
 import os
@@ -36,11 +37,13 @@ class Case(NamedTuple):
     method: str
     model: str = CONVNET
     start: str = "random"
+    preset: str = "lesion"
 
     @property
     def name(self) -> str:
         """What the case is called in folders, keys and tables."""
-        parts = [self.method, "vit" if self.model == VIT else "", self.start, PEER if self.library == PEER else ""]
+        parts = [self.method, "vit" if self.model == VIT else "", "paper" if self.preset == "paper" else "", self.start]
+        parts.append(PEER if self.library == PEER else "")
         return "-".join(part for part in parts if part)
 
     @property
@@ -52,6 +55,7 @@ class Case(NamedTuple):
 STARTS = ("random", "imagenet")
 CASES = [
     *(Case("ssl-isic", method, start=start) for start in STARTS for method in ("simclr", "dino", "lejepa", "vicreg")),
+    *(Case("ssl-isic", "simclr", start=start, preset="paper") for start in STARTS),
     *(Case("ssl-isic", method, VIT) for method in ("dinov2", "mae", "simclr")),
     *(Case(PEER, method, start=start) for start in STARTS for method in ("simclr", "dino")),
 ]
@@ -123,7 +127,7 @@ def _pretrain(config: MethodsConfig, case: Case) -> str:
 def _our_words(config: MethodsConfig, case: Case) -> list[str]:
     words = [sys.executable, str(ROOT / "ssl_isic" / "pretrain.py"), f"run_dir={config.out / case.name}"]
     words += [f"data.sources.isic2024={config.isic2024}", f"data.sources.ham10000={config.ham10000}", "data.workers=0"]
-    words += [f"method.name={case.method}", f"backbone.model={case.model}"]
+    words += [f"method.name={case.method}", f"backbone.model={case.model}", f"views.preset={case.preset}"]
     words += [f"views.size={case.image_size}", f"views.local_size={case.image_size // 2}"]
     words += [f"loop.epochs={config.epochs}", f"loop.batch_size={config.batch_size}", "loop.channels_last=true"]
     if case.method in ("dino", "dinov2", "lejepa"):
