@@ -1,6 +1,6 @@
 """Several sets of features on the same lesions: the scores of each, kept as they are made, and the rows of the report."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +11,12 @@ from ssl_isic.evaluation.kept import KeptFeatures
 from ssl_isic.evaluation.lesions import Lesions
 from ssl_isic.evaluation.neighbours import Features
 from ssl_isic.evaluation.probe import SHARES
-from ssl_isic.evaluation.report import BOOTSTRAP, COLOUR, RANDOM, over_seeds
+from ssl_isic.evaluation.report import BACKBONE, BOOTSTRAP, COLOUR, RANDOM, over_seeds
 from ssl_isic.evaluation.scores import (
     Scores,
     few_shot_rows,
     from_arrays,
+    lead,
     lesions_hash,
     measure,
     score,
@@ -75,6 +76,17 @@ class Comparison:
             if of_name[0]["kind"] == RANDOM:
                 of_name.append(over_seeds(of_name, f"{name}, {len(of_name)} seeds"))
         return [row for of_name in rows.values() for row in of_name]
+
+    def differences(self, scores: dict[FeatureSet, Scores], against: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """A row for each backbone and each other one of `against`: the probe's lead over that one's."""
+        backbones = {found.name: found for found in self.sets if found.kind == BACKBONE}
+        for name, found in tqdm(backbones.items(), desc="differences", unit="set", disable=not against):
+            for other in against:
+                if other != name:
+                    ahead = lead(
+                        scores[found], scores[backbones[other]], "ahead", self.lesions, self.resamples, self.seed
+                    )
+                    yield {"name": name, "against": other, **ahead}
 
     def few_shot(self, scores: dict[FeatureSet, Scores]) -> Iterator[dict[str, Any]]:
         """A row a set, share and draw."""

@@ -2,13 +2,13 @@
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 from accelerate import Accelerator
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from ssl_isic.config import dump_yaml
 from ssl_isic.data.images import ImagePool
@@ -20,7 +20,16 @@ from ssl_isic.evaluation.kept import KeptFeatures
 from ssl_isic.evaluation.lesions import Lesions, read_lesions
 from ssl_isic.evaluation.neighbours import NEIGHBOURS, TEMPERATURE
 from ssl_isic.evaluation.probe import C_GRID, DRAWS, INNER_FOLDS, SHARES
-from ssl_isic.evaluation.report import BACKBONE, COLOUR, COLUMNS, RANDOM, few_shot_table, headlines, metrics_table
+from ssl_isic.evaluation.report import (
+    BACKBONE,
+    COLOUR,
+    COLUMNS,
+    RANDOM,
+    differences_table,
+    few_shot_table,
+    headlines,
+    metrics_table,
+)
 from ssl_isic.evaluation.sheets import neighbour_sheet, patch_sheet, query_rows
 from ssl_isic.evaluation.source import BackboneSource
 from ssl_isic.evaluation.spectrum import ALPHA_RANKS
@@ -52,6 +61,8 @@ class EvaluateConfig(ReadingConfig):
     """Draws of training groups for each share of the few-shot curve."""
     resamples: int = Field(1000, ge=2)
     """Resamples of the bootstrap."""
+    against: list[str] = []
+    """Names of backbones with which all others are compared, too, on the same resamples (differences.csv)."""
     map: MapMethod = "tsne"
     """How the map is made; umap needs the extra `umap`."""
     map_columns: list[str] = []
@@ -66,6 +77,13 @@ class EvaluateConfig(ReadingConfig):
             if not _NAME.fullmatch(name):
                 raise ValueError(f"{name!r} becomes part of a file's name; use letters, digits and _ . + -")
         return backbones
+
+    @model_validator(mode="after")
+    def _compared_with_what_is_there(self) -> Self:
+        for name in self.against:
+            if name not in self.backbones:
+                raise ValueError(f"against: there is no backbone {name}; there are {', '.join(self.backbones)}")
+        return self
 
 
 def evaluate(config: EvaluateConfig) -> None:
@@ -136,8 +154,11 @@ def _write(config: EvaluateConfig, comparison: Comparison) -> None:
     """Score, write every file of the report, and print its tables."""
     about, scores = _about(config, comparison), comparison.scores()
     rows, shots = comparison.report(scores), list(comparison.few_shot(scores))
+    differences = list(comparison.differences(scores, config.against))
     title = f"{about['images']} images of {about['groups']} groups, {about['positives']} malignant"
     tables = {"report.csv": pd.DataFrame(rows, columns=list(COLUMNS)), "few_shot.csv": pd.DataFrame(shots)}
+    if differences:
+        tables["differences.csv"] = pd.DataFrame(differences)
     for name, table in tables.items():
         with atomic_write(config.out / name) as temporary:
             table.to_csv(temporary, index=False)
@@ -146,6 +167,9 @@ def _write(config: EvaluateConfig, comparison: Comparison) -> None:
     print(f"\n{title}, {config.image_size} px, {about['folds']} folds")
     print(f"Intervals are 95 % over groups; for random networks the range of {len(RANDOM_SEEDS)} seeds.\n")
     print(metrics_table(headlines(rows)))
+    if differences:
+        print("\nBy how much the probe is ahead, on the same resamples.\n")
+        print(differences_table(differences))
     print("\nProbe AUC by the share of training groups: mean over draws [least, largest].\n")
     print(few_shot_table(shots, "auc"))
     print(f"\nThe report and its pictures are in {config.out}")

@@ -79,6 +79,12 @@ def metrics_table(rows: Sequence[Row]) -> str:
     return markdown(_HEADS, lines)
 
 
+def differences_table(rows: Sequence[Row]) -> str:
+    """Markdown: a line for each pair of backbones, by how much the first one's probe is ahead."""
+    lines = [[row["name"], row["against"], _number(row, "auc_ahead", 3), _number(row, "pauc_ahead", 4)] for row in rows]
+    return markdown(["features", "against", "AUC", "pAUC"], lines)
+
+
 def few_shot_table(rows: Sequence[Row], metric: str) -> str:
     """Markdown: a line for each name in `rows`, a column a share, the mean of `metric` over draws, [least, largest]."""
     shares = sorted({row["share"] for row in rows})

@@ -35,6 +35,7 @@ def words_for(files: Any, backbone: Path, out: Path) -> list[str]:
         f"table={files.table}",
         f"folds={files.folds}",
         "map_columns=[clinic]",
+        "against=[file]",
         f"out={out}",
         *QUICK,
     ]
@@ -55,7 +56,7 @@ def test_it_leaves_every_file(evaluated: tuple[Path, list[str]]) -> None:
     out, _ = evaluated
     pictures = ["few_shot.png", "map.png"]
     pictures += [f"{sheet}-{name}.png" for sheet in ("neighbours", "patches") for name in ("file", "folder")]
-    texts = ["config.yaml", "few_shot.csv", "report.csv", "report.json"]
+    texts = ["config.yaml", "differences.csv", "few_shot.csv", "report.csv", "report.json"]
     assert sorted(path.name for path in out.iterdir()) == sorted([*pictures, *texts, "features"])
     for name in pictures:
         with Image.open(out / name) as image:
@@ -103,6 +104,18 @@ def test_the_json_says_how_and_the_few_shot_file_has_every_draw(evaluated: tuple
         "12 colour numbers": 5,
     }
     assert sorted(shots["share"].unique()) == [0.01, 0.05, 0.1, 0.25, 1.0]
+
+
+def test_a_backbone_is_ahead_by_the_difference_of_their_figures(evaluated: tuple[Path, list[str]]) -> None:
+    out, _ = evaluated
+    report = pd.read_csv(out / "report.csv").set_index("name")
+    (row,) = pd.read_csv(out / "differences.csv").to_dict("records")
+    assert (row["name"], row["against"]) == ("folder", "file")
+    for metric in ("auc", "pauc"):
+        ahead, low, high = (row[f"{metric}_ahead{end}"] for end in ("", "_low", "_high"))
+        first, second = (report.loc[name, f"probe_{metric}"] for name in ("folder", "file"))
+        assert ahead == pytest.approx(first - second)
+        assert low < ahead < high  # the folder's pixels are normalised otherwise, so the two differ
 
 
 def test_what_was_done_is_not_done_again(
@@ -218,6 +231,7 @@ def test_wrong_input_is_one_line_and_writes_nothing(
     assert "backbones.folder: weights: no such file or folder: /nowhere" in refused("backbones.folder=/nowhere")
     assert "'a/b' becomes part of a file's name" in refused(f"backbones.a/b={backbone_folder}")
     assert "backbones.none: it needs weights=FOLDER" in refused("backbones={none: {}}")
+    assert "against: there is no backbone imagenet; there are folder, file" in refused("against=[imagenet]")
     assert "unknown key backbones.file.wights; did you mean weights?" in refused("backbones.file.wights=x")
     assert "cannot write" in refused(f"out={labelled_files.table}/report")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
