@@ -13,6 +13,7 @@ from ssl_isic.errors import InputError
 from ssl_isic.loop import total_steps
 from ssl_isic.methods.method import DataFacts, Default
 from ssl_isic.pretraining import PretrainConfig
+from ssl_isic.sharding import sharding_plugin
 
 SIZES_LOOKED_AT = 200
 FULL_POOL = 400_000
@@ -83,6 +84,8 @@ def _common(config: PretrainConfig, images: int) -> list[Default]:
     if config.backbone.weights is not None:
         gentle = "an epoch, a tenth of the run at most: a new head would shake the weights that are there"
         rules.append(Default("optim.heads_first_epochs", min(1.0, epochs / 10), gentle))
+    if not is_vision_transformer(config.backbone) and sharding_plugin() is None:
+        rules.append(Default("loop.channels_last", True, "a convolutional net: its convolutions are faster so"))
     return [rule for rule in rules if not _is_set(config, rule.key)]
 
 

@@ -82,6 +82,20 @@ def test_epochs_and_warmup(lesions: Path, epochs: float | None, warmup: float) -
     assert ("loop.epochs" in filled.rules) is (epochs is None)
 
 
+@pytest.mark.parametrize(
+    ("model", "sharded", "last"),
+    [("test_resnet", "false", True), ("test_vit", "false", False), ("test_resnet", "true", False)],
+)
+def test_a_convolutional_net_has_its_channels_last_unless_it_is_sharded(
+    lesions: Path, monkeypatch: pytest.MonkeyPatch, model: str, sharded: str, last: bool
+) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", sharded)
+    monkeypatch.setenv("FSDP_VERSION", "2")
+    filled = fill_defaults(config_of(lesions, loop={"batch_size": 8}, backbone={"model": model}))
+    assert filled.config.loop.channels_last is last
+    assert ("loop.channels_last" in filled.rules) is last
+
+
 def test_a_key_that_is_set_wins_over_its_rule(lesions: Path) -> None:
     free = fill_defaults(config_of(lesions, loop={"batch_size": 8}))
     tree = {"optim": {"lr": 0.5, "weight_decay": 0.04}, "views": {"global_scale": [0.3, 0.9]}}
