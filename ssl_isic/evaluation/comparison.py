@@ -10,7 +10,6 @@ from tqdm import tqdm
 from ssl_isic.evaluation.kept import KeptFeatures
 from ssl_isic.evaluation.lesions import Lesions
 from ssl_isic.evaluation.neighbours import Features
-from ssl_isic.evaluation.probe import SHARES
 from ssl_isic.evaluation.report import BACKBONE, BOOTSTRAP, COLOUR, RANDOM, over_seeds
 from ssl_isic.evaluation.scores import (
     Scores,
@@ -50,6 +49,7 @@ class Comparison:
     rows: NDArray[Any]
     lesions: Lesions
     sets: list[FeatureSet]
+    shares: tuple[float, ...]
     draws: int
     resamples: int
     seed: int
@@ -95,7 +95,7 @@ class Comparison:
                 yield {"name": found.name, "kind": found.kind, "seed": found.seed, **row}
 
     def _scores(self, found: FeatureSet) -> Scores:
-        settings = (SHARES, self.draws, self.seed)
+        settings = (self.shares, self.draws, self.seed)
         name = f"{found.key}.scores-{lesions_hash(self.lesions, found.kind == COLOUR, *settings)}"
         return from_arrays(
             self.kept.arrays(name, lambda: to_arrays(score(self.features(found), self.lesions, *settings)))

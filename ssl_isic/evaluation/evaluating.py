@@ -1,6 +1,7 @@
 """The evaluate stage's configuration and work: several backbones on one labelled set, beside chance and beside colour."""
 
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -57,6 +58,8 @@ class EvaluateConfig(ReadingConfig):
     """Side of the input of every backbone, px."""
     seed: int = Field(0, ge=0)
     """Seed of folds, draws, resamples and maps."""
+    shares: list[float] = list(SHARES)
+    """Shares of the training groups, ascending to 1, on which the few-shot curve trains the probe; `[1]` leaves it out."""
     draws: int = Field(DRAWS, ge=1)
     """Draws of training groups for each share of the few-shot curve."""
     resamples: int = Field(1000, ge=2)
@@ -77,6 +80,13 @@ class EvaluateConfig(ReadingConfig):
             if not _NAME.fullmatch(name):
                 raise ValueError(f"{name!r} becomes part of a file's name; use letters, digits and _ . + -")
         return backbones
+
+    @field_validator("shares")
+    @classmethod
+    def _shares_end_in_all(cls, shares: list[float]) -> list[float]:
+        if not shares or shares[-1] != 1 or shares[0] <= 0 or any(a >= b for a, b in pairwise(shares)):
+            raise ValueError(f"shares={shares}: write shares above 0, ascending, the last one 1")
+        return shares
 
     @model_validator(mode="after")
     def _compared_with_what_is_there(self) -> Self:
@@ -118,7 +128,9 @@ def evaluate(config: EvaluateConfig) -> None:
     sets = [found for found, _ in networks] + [FeatureSet(COLOUR_NAME, COLOUR, "", "", None, kept.colour())]
     readable = kept.readable(sets[0].key)
     rows, lesions = np.flatnonzero(readable), _readable_lesions(lesions, readable, config.images)
-    _write(config, Comparison(kept, rows, lesions, sets, config.draws, config.resamples, config.seed))
+    _write(
+        config, Comparison(kept, rows, lesions, sets, tuple(config.shares), config.draws, config.resamples, config.seed)
+    )
 
 
 def _networks(backbones: dict[str, BackboneSource], kept: KeptFeatures) -> list[tuple[FeatureSet, BackboneSource]]:
@@ -229,7 +241,7 @@ def _about(config: EvaluateConfig, comparison: Comparison) -> dict[str, Any]:
         "image_size": config.image_size,
         "seed": config.seed,
         "knn": {"k": NEIGHBOURS, "temperature": TEMPERATURE},
-        "probe": {"c_grid": C_GRID, "inner_folds": INNER_FOLDS, "shares": SHARES, "draws": config.draws},
+        "probe": {"c_grid": C_GRID, "inner_folds": INNER_FOLDS, "shares": config.shares, "draws": config.draws},
         "resamples": config.resamples,
         "alpha_req_ranks": ALPHA_RANKS,
     }

@@ -231,6 +231,7 @@ def test_wrong_input_is_one_line_and_writes_nothing(
     assert "backbones.folder: weights: no such file or folder: /nowhere" in refused("backbones.folder=/nowhere")
     assert "'a/b' becomes part of a file's name" in refused(f"backbones.a/b={backbone_folder}")
     assert "backbones.none: it needs weights=FOLDER" in refused("backbones={none: {}}")
+    assert "ascending, the last one 1" in refused("shares=[0.1, 0.5]")
     assert "against: there is no backbone imagenet; there are folder, file" in refused("against=[imagenet]")
     assert "unknown key backbones.file.wights; did you mean weights?" in refused("backbones.file.wights=x")
     assert "cannot write" in refused(f"out={labelled_files.table}/report")
