@@ -1,4 +1,4 @@
-"""Contrast-limited equalisation of lightness: shadows lifted, colours kept."""
+"""Contrast-limited equalisation of lightness: the same local contrast everywhere, colours kept."""
 
 import cv2
 
@@ -12,7 +12,8 @@ def clahe(image: Image) -> Image:
     """The image with the lightness L of its Lab form equalised tile by tile, a and b as they were.
 
     Tiles are an eighth of a side, but 24 px or more: a histogram of fewer pixels is noise. The histogram is clipped at
-    twice its mean.
+    twice its mean, so no contrast grows more than twofold. What is flat gains as much as what is not: skin comes out
+    rougher.
 
     Source: Zuiderveld 1994, Contrast Limited Adaptive Histogram Equalization.
     """

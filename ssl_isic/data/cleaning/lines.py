@@ -45,6 +45,6 @@ def segment(length_px: int, direction: int, directions: int) -> Plane:
     reach = (length_px - 1) / 2
     x, y = round(reach * np.cos(angle)), round(reach * np.sin(angle))
     kernel = np.zeros((2 * abs(y) + 1, 2 * abs(x) + 1), np.uint8)
-    centre_x, centre_y = abs(x), abs(y)
-    cv2.line(kernel, (centre_x - x, centre_y - y), (centre_x + x, centre_y + y), 1)
+    along = np.linspace(-1, 1, 2 * max(abs(x), abs(y)) + 1)
+    kernel[np.rint(y * along).astype(int) + abs(y), np.rint(x * along).astype(int) + abs(x)] = 1
     return kernel

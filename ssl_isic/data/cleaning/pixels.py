@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
-WORK_PX = 512
+WORK_PX = 640
 FILL_RADIUS = 0.012
 
 
