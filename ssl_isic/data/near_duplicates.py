@@ -13,11 +13,13 @@ from itertools import combinations, pairwise
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 from scipy.fft import dctn
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from tqdm import tqdm
 
+from ssl_isic.config import Config
 from ssl_isic.data.images import ImagePool
 from ssl_isic.data.loading import EvaluationImages, StartMethod, evaluation_loader
 from ssl_isic.data.views import Image
@@ -34,6 +36,18 @@ CORRELATION = 0.75
 NO_HASH = np.uint64(0)
 """The hash of an image that does not decode or has no contrast; it is near none."""
 NO_PAIRS: Pairs = np.empty((0, 2), np.int64)
+
+
+class NearDuplicatesConfig(Config):
+    """When two images show the same picture."""
+
+    distance: int = Field(DISTANCE, ge=0, le=15)
+    """Bits, of 64, in which their perceptual hashes differ at most."""
+    correlation: float = Field(CORRELATION, gt=0, le=1)
+    """Correlation of their details, at least."""
+    flips: bool = False
+    """Whether a mirror image or a quarter turn is the same picture too."""
+
 
 _SIDE = 32
 _LEAST_CONTRAST = 1.0  # standard deviation of a small copy, grey levels
