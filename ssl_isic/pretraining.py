@@ -80,6 +80,7 @@ def pretrain(config: PretrainConfig, rules: Mapping[str, str] | None = None) -> 
     """
     pool = Pool(config.data, ImagePool(config.data.sources, config.data.shards))
     held_out = hold_out(config.monitor, pool, config.seed)
+    views = config.method.build_views(config.views)  # refuses a wrong preset before the folder is made a run of it
     accelerator = build_accelerator(config.loop, config.run_dir)
     micro_batch = _micro_batch(config.loop, accelerator)
     if accelerator.is_main_process:
@@ -94,7 +95,6 @@ def pretrain(config: PretrainConfig, rules: Mapping[str, str] | None = None) -> 
     order = pool.order(trained_on, config.seed)
     steps = steps_per_epoch(order, config.loop.batch_size)
     task = _task(config, order)
-    views = config.method.build_views(config.views)
     _check_sizes(task, views, config.views)
     looks = len(held_out.indices) > 0
     network = fit(

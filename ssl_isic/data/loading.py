@@ -228,9 +228,7 @@ def collate_training(samples: list[dict[str, Any]]) -> Batch:
 class EvaluationImages(Dataset[tuple[Image, bool]]):
     """Each image once, whole. An image that is missing (index -1) or does not decode comes back black and not `readable`."""
 
-    def __init__(
-        self, pool: ImagePool, indices: NDArray[np.int64], view: Callable[..., dict[str, Any]], size: int
-    ) -> None:
+    def __init__(self, pool: ImagePool, indices: NDArray[np.int64], view: Callable[[Image], Image], size: int) -> None:
         self.pool, self.indices, self.view, self.size = pool, indices, view, size
 
     def __len__(self) -> int:
@@ -243,7 +241,7 @@ class EvaluationImages(Dataset[tuple[Image, bool]]):
             pixels = decode_rgb(self.pool.read(int(self.indices[row])))
         except ImageDecodeError:
             return np.zeros((self.size, self.size, 3), np.uint8), False
-        return np.ascontiguousarray(self.view(image=pixels)["image"]), True
+        return self.view(pixels), True
 
 
 def collate_evaluation(samples: list[tuple[Image, bool]]) -> Batch:

@@ -91,8 +91,7 @@ def _colour(lesions: Lesions, row: int) -> RGB:
 
 def _seen(pool: ImagePool, lesions: Lesions, row: int, size: int) -> Image:
     """The image as a network of inputs of `size` px is given it."""
-    picture: Image = eval_view(size)(image=decode_rgb(pool.read(int(lesions.indices[row]))))["image"]
-    return np.ascontiguousarray(picture)
+    return eval_view(size)(decode_rgb(pool.read(int(lesions.indices[row]))))
 
 
 def _glow(attention: NDArray[np.float32]) -> Image:

@@ -1,14 +1,14 @@
 """What gives a view its size: a random crop, or the whole image, resized."""
 
 from math import exp, log, sqrt
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from ssl_isic.data.steps.step import Image, Parameters, Step, uniform, whole_number
+from ssl_isic.data.steps.step import Image, Limits, Parameters, Shares, Step, uniform, whole_number
 
 TRIES = 10
 SMALLEST_FILTERED, LARGEST_FILTERED = 1.1, 3.0
@@ -19,23 +19,14 @@ class RandomResizedCrop(Step):
     """A box of random area, shape and place, resized to the size of the view. Source: Szegedy et al. 2015, as torchvision."""
 
     name: Literal["random_resized_crop"] = "random_resized_crop"
-    scale: tuple[float, float] = (0.08, 1.0)
+    scale: Shares = (0.08, 1.0)
     """Area of the box as a share of the image."""
-    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    ratio: Limits = (3 / 4, 4 / 3)
     """Width of the box for its height."""
     size: int | None = Field(None, ge=1)
     """Side of the result, px; null takes the view's."""
     p: Literal[1] = 1
     drawn: ClassVar = ("top", "left", "height", "width")
-
-    @model_validator(mode="after")
-    def _limits_are_in_order(self) -> Self:
-        for key, (low, high) in (("scale", self.scale), ("ratio", self.ratio)):
-            if not 0 < low <= high:
-                raise ValueError(f"{key} is [smallest, largest], both above 0; got [{low:g}, {high:g}]")
-        if self.scale[1] > 1:
-            raise ValueError(f"scale is a share of the image, 1 at most; got {self.scale[1]:g}")
-        return self
 
     def draw(self, rng: np.random.Generator, height: int, width: int) -> Parameters:
         area, (low, high) = height * width, self.ratio

@@ -1,35 +1,26 @@
 """Coarse dropout: boxes of the image that are painted over."""
 
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from ssl_isic.data.steps.step import Image, Parameters, Step, sub_seed, uniform, whole_number
+from ssl_isic.data.steps.step import Image, Parameters, Shares, Step, sub_seed, uniform, whole_number
 
 
 class CoarseDropout(Step):
     """Boxes painted in the image's mean colour. Source: DeVries and Taylor 2017 (Cutout)."""
 
     name: Literal["coarse_dropout"] = "coarse_dropout"
-    boxes: tuple[int, int] = (1, 4)
-    """How many boxes, [fewest, most]."""
-    side: tuple[float, float] = (0.1, 0.25)
+    most_boxes: int = Field(4, ge=1)
+    """Boxes are 1 to this many."""
+    side: Shares = (0.1, 0.25)
     """Sides of a box as a share of the image's, [smallest, largest]."""
     p: float = Field(0.5, ge=0, le=1)
     drawn: ClassVar = ("boxes", "sub_seed")
 
-    @model_validator(mode="after")
-    def _limits_are_in_order(self) -> Self:
-        if not 0 <= self.boxes[0] <= self.boxes[1]:
-            raise ValueError(f"boxes is [fewest, most], 0 at least; got {list(self.boxes)}")
-        if not 0 < self.side[0] <= self.side[1] <= 1:
-            raise ValueError(f"side is [smallest, largest], shares of 1; got {list(self.side)}")
-        return self
-
     def draw(self, rng: np.random.Generator, height: int, width: int) -> Parameters:
-        fewest, most = self.boxes
-        return fewest + whole_number(rng, most - fewest + 1), sub_seed(rng)
+        return 1 + whole_number(rng, self.most_boxes), sub_seed(rng)
 
     def apply(self, image: Image, parameters: Parameters) -> Image:
         boxes, seed = (int(number) for number in parameters)

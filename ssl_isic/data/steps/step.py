@@ -26,11 +26,11 @@ Shapes: `Image` is uint8 RGB (height, width, 3); B images of a batch.
 """
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Annotated, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from ssl_isic.config import Config
@@ -39,6 +39,24 @@ Image = NDArray[np.uint8]
 Parameters = tuple[float, ...]
 """What was drawn for one image: as many numbers as `Step.drawn` has names."""
 SUB_SEEDS = 2**53  # all of them are exact in float64
+
+
+def _positive_and_in_order(limits: tuple[float, float]) -> tuple[float, float]:
+    if not 0 < limits[0] <= limits[1]:
+        raise ValueError("write [smallest, largest], both above 0")
+    return limits
+
+
+def _share_and_in_order(limits: tuple[float, float]) -> tuple[float, float]:
+    if not 0 < limits[0] <= limits[1] <= 1:
+        raise ValueError("write [smallest, largest], both above 0 and 1 at most")
+    return limits
+
+
+Limits = Annotated[tuple[float, float], AfterValidator(_positive_and_in_order)]
+"""The smallest and the largest value that is drawn, both above 0."""
+Shares = Annotated[tuple[float, float], AfterValidator(_share_and_in_order)]
+"""The smallest and the largest share that is drawn, above 0 and 1 at most."""
 
 
 class Step(Config, ABC):

@@ -177,7 +177,7 @@ def test_evaluation_keeps_every_row_in_order(
     assert readable.tolist() == [True, False, False, True, True, True, True]
     for row, index in enumerate(indices.tolist()):
         if readable[row]:
-            expected = eval_view(24)(image=decode_rgb(lesion_jpegs[pool.id_of(index)]))["image"]
+            expected = eval_view(24)(decode_rgb(lesion_jpegs[pool.id_of(index)]))
             np.testing.assert_array_equal(images[row].numpy(), expected)
         else:
             assert not images[row].any()
