@@ -43,9 +43,15 @@ class FolderStore(JpegStore):
         return bytes(self._held.values[start : self._ends[position]].tobytes())
 
     def size_bytes(self) -> int:
+        """Memory that holding it takes."""
         return sum(self._file(position).stat().st_size for position in range(len(self.ids)))
 
     def hold(self, advance: Callable[[int], object]) -> None:
+        """Copy all bytes into shared memory, and read from there from now on; `advance` is told how many are done.
+
+        Raises:
+            InputError: a file that cannot be read, or changes meanwhile.
+        """
         sizes = np.array([self._file(position).stat().st_size for position in range(len(self.ids))])
         ends = np.cumsum(sizes)
         held = SharedArray((int(ends[-1]),), np.uint8)

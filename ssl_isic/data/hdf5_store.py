@@ -58,15 +58,22 @@ class Hdf5Store(JpegStore):
         return self._bytes_at(offset, size) if offset and size else self._look_up(position)
 
     def size_bytes(self) -> int:
+        """Memory that holding it takes."""
         return self._stamp.size
 
     def hold(self, advance: Callable[[int], object]) -> None:
+        """Copy all bytes into shared memory, and read from there from now on; `advance` is told how many are done.
+
+        Raises:
+            InputError: a file that cannot be read, or changes meanwhile.
+        """
         held = SharedArray((self._stamp.size,), np.uint8)
         descriptor = self._opened()
         start = 0
         while start < self._stamp.size:
             try:
-                copied = os.preadv(descriptor, [held.values[start : start + COPIED_AT_ONCE_BYTES]], start)
+                part: Any = held.values[start : start + COPIED_AT_ONCE_BYTES]
+                copied = os.preadv(descriptor, [part], start)
             except OSError as error:
                 raise self._gone(error) from None
             if not copied:
@@ -167,4 +174,4 @@ def _is_stored_as_it_is(kind: h5t.TypeID) -> bool:
     """Whether the bytes in the file are the bytes that reading gives, but for padding."""
     if kind.get_class() == h5t.STRING:
         return not kind.is_variable_str() and kind.get_strpad() == h5t.STR_NULLPAD
-    return kind.get_class() == h5t.OPAQUE or (kind.get_class() == h5t.INTEGER and kind.get_size() == 1)
+    return bool(kind.get_class() == h5t.OPAQUE or (kind.get_class() == h5t.INTEGER and kind.get_size() == 1))

@@ -20,7 +20,8 @@ from ssl_isic.data.decoding import ImageDecodeError, Shown, decode_rgb
 from ssl_isic.data.groups import SameGroup
 from ssl_isic.data.images import ImagePool
 from ssl_isic.data.parcels import Packing, Parcel, as_it_is, parcels
-from ssl_isic.data.views import Image, SeededViews
+from ssl_isic.data.steps.step import Image
+from ssl_isic.data.views import SeededViews
 from ssl_isic.data.workers import LoaderConfig, worker_options
 from ssl_isic.errors import InputError
 

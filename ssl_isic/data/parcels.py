@@ -34,8 +34,8 @@ class Parcel:
 
     def views(self) -> list[Tensor]:
         """The views, as parts of `pixels`."""
-        parts = self.pixels.split([prod(shape) for shape in self.shapes])
-        return [part.view(shape) for part, shape in zip(parts, self.shapes, strict=True)]
+        ends = np.cumsum([prod(shape) for shape in self.shapes]).tolist()
+        return [self.pixels[end - prod(shape) : end].view(shape) for end, shape in zip(ends, self.shapes, strict=True)]
 
 
 class Packing:
@@ -66,10 +66,10 @@ def _room_for(size: int) -> Tensor:
     if get_worker_info() is None:
         return torch.empty(size, dtype=torch.uint8)
     # in a worker straight in shared memory, as torch's own collating does: it would be copied there to be sent
-    return torch.empty(0, dtype=torch.uint8).set_(torch.UntypedStorage._new_shared(size))
+    return torch.empty(0, dtype=torch.uint8).set_(torch.UntypedStorage._new_shared(size))  # type: ignore[no-untyped-call]
 
 
-def as_it_is(parcel: Parcel) -> Parcel:
+def as_it_is(parcel: Any) -> Any:
     """Collate nothing: the dataset makes whole batches."""
     return parcel
 

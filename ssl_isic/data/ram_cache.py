@@ -13,13 +13,15 @@ from typing import Literal
 from pydantic import Field
 from tqdm import tqdm
 
+from ssl_isic.data.folder_store import FolderStore
 from ssl_isic.data.hdf5_store import Hdf5Store
-from ssl_isic.data.store import Holdable, JpegStore
+from ssl_isic.data.store import JpegStore
 from ssl_isic.data.workers import LoaderConfig
 from ssl_isic.errors import InputError
 
 GB = 1_000_000_000
 SHARE_OF_FREE = 0.5
+Holdable = Hdf5Store | FolderStore
 Cache = Literal["auto", "ram", "none"]
 
 

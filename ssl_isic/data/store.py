@@ -2,9 +2,8 @@
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,23 +23,6 @@ class JpegStore(ABC):
     @abstractmethod
     def read(self, position: int) -> bytes:
         """The compressed bytes of image `ids[position]`."""
-
-
-@runtime_checkable
-class Holdable(Protocol):
-    """A store whose files can be held in memory, once for a process and all workers that it starts later."""
-
-    path: Path
-
-    def size_bytes(self) -> int:
-        """Memory that holding it takes."""
-
-    def hold(self, advance: Callable[[int], object]) -> None:
-        """Copy all bytes into shared memory, and read from there from now on; `advance` is told how many are done.
-
-        Raises:
-            InputError: a file that cannot be read, or changes meanwhile.
-        """
 
 
 class Stamp(NamedTuple):
