@@ -28,7 +28,8 @@ from tqdm import tqdm
 
 from ssl_isic.config import Config, read_config
 from ssl_isic.data.cleaning import CleanNames, clean
-from ssl_isic.data.images import ImagePool, decode_rgb
+from ssl_isic.data.decoding import decode_rgb
+from ssl_isic.data.images import ImagePool
 from ssl_isic.errors import InputError, command
 from ssl_isic.evaluation.embedding import SOURCE
 from ssl_isic.evaluation.forward import forward_images

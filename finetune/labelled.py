@@ -10,7 +10,7 @@ from ssl_isic.data.cleaning import CleanNames
 from ssl_isic.data.folds import check_folds
 from ssl_isic.data.grouping import GroupColumns
 from ssl_isic.data.images import ImagePool
-from ssl_isic.data.loading import LoaderConfig
+from ssl_isic.data.ram_cache import CachedLoaderConfig
 from ssl_isic.data.split_reading import read_split, refuse_leaking_split
 from ssl_isic.data.tables import match_ids, read_table, read_target
 from ssl_isic.errors import InputError
@@ -18,7 +18,7 @@ from ssl_isic.errors import InputError
 MOST_MISSING_IMAGES = 0.01
 
 
-class LabelledConfig(LoaderConfig, GroupColumns):
+class LabelledConfig(CachedLoaderConfig, GroupColumns):
     """The labelled images, their table and their folds."""
 
     images: Path

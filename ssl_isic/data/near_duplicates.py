@@ -21,8 +21,9 @@ from tqdm import tqdm
 
 from ssl_isic.config import Config
 from ssl_isic.data.images import ImagePool
-from ssl_isic.data.loading import EvaluationImages, StartMethod, evaluation_loader
-from ssl_isic.data.views import Image
+from ssl_isic.data.steps.step import Image
+from ssl_isic.data.whole_images import EvaluationImages, evaluation_loader
+from ssl_isic.data.workers import LoaderConfig, StartMethod
 
 Copies = NDArray[np.uint8]
 Details = NDArray[np.int8]
@@ -70,7 +71,7 @@ class NearDuplicates:
 
 def small_copy(image: Image) -> Copies:
     """The small grey copy (32, 32) of an image, uint8 (height, width, 3): each pixel the mean of its area."""
-    return _grey(_small_view(image=image)["image"])
+    return _grey(_small_view(image))
 
 
 def small_copies(
@@ -80,13 +81,13 @@ def small_copies(
 
     Black for an image that is not there (-1) or does not decode.
     """
-    loader = evaluation_loader(
-        EvaluationImages(pool, indices, _small_view, _SIDE), np.arange(len(indices)), _READ_BLOCK, workers, start_method
-    )
+    images = EvaluationImages(pool, indices, _small_view, _SIDE)
+    reading = LoaderConfig(workers=workers, start_method=start_method)
+    batches = evaluation_loader(images, np.arange(len(indices)), _READ_BLOCK, reading, pin_memory=False)
     copies = np.zeros((len(indices), _SIDE, _SIDE), np.uint8)
     done = 0
     with tqdm(total=len(indices), desc="small copies", unit="image", unit_scale=True) as bar:
-        for batch in loader:
+        for batch in batches:
             grey = _grey(batch["images"].numpy())
             copies[done : done + len(grey)] = grey
             done += len(grey)
@@ -159,8 +160,8 @@ def connected(size: int, pairs: Pairs) -> NDArray[np.int64]:
     return np.asarray(connected_components(links, directed=False)[1], np.int64)
 
 
-def _small_view(*, image: Image) -> dict[str, Image]:
-    return {"image": np.asarray(cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA), np.uint8)}
+def _small_view(image: Image) -> Image:
+    return np.asarray(cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _grey(colour: Image) -> Copies:

@@ -10,7 +10,8 @@ import simplejpeg
 from numpy.typing import NDArray
 from scipy.fft import dctn
 
-from ssl_isic.data.images import ImagePool, decode_rgb
+from ssl_isic.data.decoding import decode_rgb
+from ssl_isic.data.images import ImagePool
 from ssl_isic.data.near_duplicates import (
     CORRELATION,
     DISTANCE,
