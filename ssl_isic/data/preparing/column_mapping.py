@@ -47,10 +47,14 @@ def mapped_column(table: pd.DataFrame, name: str, rule: ColumnRule, where: str) 
     """Our column `name` of a table whose index is the ids; None where the table has none of the columns that it needs.
 
     Raises:
-        InputError: a one-hot column that is neither 0 nor 1, or two of them in a row; `where` is the table.
+        InputError: a one-hot column that is not there, or neither 0 nor 1, or two of them in a row; `where` is the table.
     """
     if rule.one_hot:
-        return _from_one_hot(table, rule, where) if set(rule.one_hot) <= set(table.columns) else None
+        present = [column for column in rule.one_hot if column in table.columns]
+        if present and len(present) < len(rule.one_hot):
+            lacking = ", ".join(column for column in rule.one_hot if column not in present)
+            raise InputError(f"{where} has {present[0]}, but no {lacking}; mend columns.{name}.one_hot")
+        return _from_one_hot(table, rule, where) if present else None
     present = [column for column in rule.columns if column in table.columns]
     if not present:
         return None
@@ -117,9 +121,7 @@ def _from_one_hot(table: pd.DataFrame, rule: ColumnRule, where: str) -> Mapped:
         for name, is_set in zip(chosen, any_set, strict=True)
     ]
     empty = [
-        name if is_set else "all 0"
-        for name, is_set, value in zip(chosen, any_set, result, strict=True)
-        if not value
+        name if is_set else "all 0" for name, is_set, value in zip(chosen, any_set, result, strict=True) if not value
     ]
     every = pd.Series(True, index=table.index)
     return Mapped(pd.Series(result, index=table.index, dtype=object), every, Unmapped(left_empty=Counter(empty)))

@@ -20,7 +20,7 @@ from ssl_isic.data.preparing.report import report_of
 from ssl_isic.data.preparing.settings import PrepareConfig
 from ssl_isic.data.preparing.source_images import SourceImages
 from ssl_isic.data.preparing.source_tables import SourceTable, read_source_table
-from ssl_isic.data.preparing.spool import Plan, Spool, write_hdf5
+from ssl_isic.data.preparing.spool import NOTES_NAME, Plan, Spool, only_writer, write_hdf5
 from ssl_isic.data.preparing.treatment import Treatment
 from ssl_isic.data.preparing.workers import treated_images
 from ssl_isic.data.shard_index import sha256_of
@@ -49,11 +49,13 @@ def prepare(config: PrepareConfig) -> dict[str, Any]:
     finished = _finished(config, plan)
     if finished is not None:
         return finished
-    spool = Spool(config.output(".unfinished"), plan)
-    for left in config.out.parent.glob(f".part-*-{glob.escape(config.out.name)}.*"):  # of a writing that was killed
-        left.unlink()
-    _fill(spool, images, ids, config)
-    return _write(config, plan, spool, images, ids, table)
+    folder = config.output(".unfinished")
+    with only_writer(folder):
+        spool = Spool(folder, plan)
+        for left in config.out.parent.glob(f".part-*-{glob.escape(config.out.name)}.*"):  # of a writing that was killed
+            left.unlink()
+        _fill(spool, images, ids, config)
+        return _write(config, plan, spool, images, ids, table)
 
 
 def _check_overlap(ids: Sequence[str], table: SourceTable, config: PrepareConfig) -> None:
@@ -85,7 +87,7 @@ def _finished(config: PrepareConfig, plan: Plan) -> dict[str, Any] | None:
     Raises:
         InputError: OUT is something else.
     """
-    unfinished = config.output(".unfinished").exists()
+    unfinished = (config.output(".unfinished") / NOTES_NAME).exists()
     there = [path for path in map(config.output, (".hdf5", ".csv", ".json")) if path.exists()]
     if not there or unfinished:
         return None

@@ -16,7 +16,11 @@ LISTED = 1000
 
 
 def report_of(
-    ids: Sequence[str], table: SourceTable, rows: pd.DataFrame, skipped: Sequence[str], spooled: Mapping[str, Sequence[str]]
+    ids: Sequence[str],
+    table: SourceTable,
+    rows: pd.DataFrame,
+    skipped: Sequence[str],
+    spooled: Mapping[str, Sequence[str]],
 ) -> dict[str, Any]:
     """The report as JSON; `rows` are those written, `spooled` the changes and faults of all images, by `ids`."""
     faults = {name: fault for name, fault in zip(ids, spooled["faults"], strict=True) if fault}
@@ -49,7 +53,7 @@ def lines_of(report: Mapping[str, Any]) -> Iterator[str]:
         if column["left_empty"]:
             yield f"  {name}: {sum(column['left_empty'].values())} rows left empty on purpose: {_counts(column['left_empty'])}"
     if report["columns_absent"]:
-        yield f"  nothing is known of {', '.join(report['columns_absent'])}"
+        yield f"  no table says anything of {', '.join(report['columns_absent'])}"
     for key, what in (
         ("rows_without_image", "rows have no image and are left out"),
         ("images_without_row", "images have no row"),

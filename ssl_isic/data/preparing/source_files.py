@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ssl_isic.data.images import Hdf5Store, ImageDecodeError, open_store
-from ssl_isic.data.preparing.source_tables import IMAGE_SUFFIX, is_litter
+from ssl_isic.data.preparing.raw_tables import IMAGE_SUFFIX, is_litter
 from ssl_isic.data.shard_index import INDEX_NAME
 from ssl_isic.data.store import JpegStore
 from ssl_isic.errors import InputError

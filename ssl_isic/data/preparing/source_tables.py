@@ -1,23 +1,16 @@
-"""The tables of a source as they were downloaded: read as text, joined by id, and mapped to our columns."""
+"""The tables of a source: joined by id, and mapped to our columns."""
 
-import csv
 import fnmatch
-import io
-import re
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
 from ssl_isic.data.preparing.column_mapping import Unmapped, mapped_column
+from ssl_isic.data.preparing.raw_tables import IMAGE_SUFFIX, read_raw
 from ssl_isic.data.preparing.settings import ColumnRule, ColumnRules, IdRule, PrepareConfig
 from ssl_isic.data.tables import require_column
 from ssl_isic.errors import InputError
-
-IMAGE_SUFFIX = re.compile(r"\.(jpe?g|png|bmp|tiff?|dcm)$", re.IGNORECASE)
-_FIRST_ROW = 1
 
 
 @dataclass
@@ -29,7 +22,7 @@ class SourceTable:
     unmapped: dict[str, Unmapped] = field(default_factory=dict)
     """By our column."""
     absent: list[str] = field(default_factory=list)
-    """Our columns that no table says anything of."""
+    """Our columns that no table says anything of, and by which columns it would."""
     unlinked: list[str] = field(default_factory=list)
     """Ids whose `link` is in none of the tables that are joined by it."""
 
@@ -58,91 +51,6 @@ def read_source_table(config: PrepareConfig, built_in: pd.DataFrame | None = Non
         frames.append((where, joined))
         unlinked += missing
     return _merged(frames, config.columns, config.keep, sorted(set(unlinked)), _used(config))
-
-
-def read_raw(path: Path, header: Sequence[str], id_columns: Sequence[str]) -> pd.DataFrame:
-    """A table as text, whose index is the row that a spreadsheet shows.
-
-    A table whose first row holds none of `id_columns` has no row of names, where `header` fits it.
-
-    Raises:
-        InputError: it is missing, no table, or has rows of another length than its first.
-    """
-    text = _text_of(path)
-    if text.lstrip().startswith("||"):  # PH2's
-        rows = [line.strip().strip("|") for line in text.splitlines() if line.lstrip().startswith("||")]
-        text = "\n".join(re.sub(r"\s*\|\|?\s*", "\t", row).strip(" ") for row in rows)
-    first = text.partition("\n")[0]
-    delimiter = max(",\t;", key=first.count)
-    names = _names_of(text, delimiter, path)
-    known = {part for name in id_columns for part in name.split("+")}
-    headless = len(header) == len(names) and not known & set(names)
-    table = pd.read_csv(
-        io.StringIO(text),
-        sep=delimiter,
-        names=list(header) if headless else names,
-        skiprows=0 if headless else 1,
-        index_col=False,
-        dtype=object,
-        keep_default_na=False,
-        skip_blank_lines=False,
-        skipinitialspace=True,
-    )
-    table.index += _FIRST_ROW if headless else _FIRST_ROW + 1
-    return table[(table != "").any(axis=1)]
-
-
-def _names_of(text: str, delimiter: str, path: Path) -> list[str]:
-    """The first row, stripped; every other has to be as long."""
-    try:
-        reader = csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True)
-        names = [name.strip() for name in next(reader, [])]
-        if not any(names):
-            raise InputError(f"{path} is empty, or its first row is; is the download complete?")
-        for row in reader:
-            if row and len(row) != len(names):
-                raise InputError(
-                    f"{path}: line {reader.line_num} has {len(row)} fields, the first has {len(names)}; "
-                    "is it a table, and complete?"
-                )
-    except csv.Error as error:
-        raise InputError(f"{path} is not a table: {error}; give the metadata as CSV") from None
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise InputError(f"{path} has two columns {twice[0] or 'without a name'}; name each once")
-    return names
-
-
-def _text_of(path: Path) -> str:
-    try:
-        data = _only_table(path) if zipfile.is_zipfile(path) else path.read_bytes()
-        return data.decode("utf-8-sig")
-    except FileNotFoundError:
-        raise InputError(f"there is no file {path}; check the path") from None
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}; check the path") from None
-    except (UnicodeDecodeError, zipfile.BadZipFile):
-        hint = "save it as CSV" if path.suffix.startswith(".xls") else "give the metadata table"
-        raise InputError(f"{path} is not text in UTF-8; {hint}") from None
-
-
-def _only_table(path: Path) -> bytes:
-    with zipfile.ZipFile(path) as archive:
-        names = [
-            member.filename
-            for member in archive.infolist()
-            if member.filename.lower().endswith((".csv", ".txt", ".tab", ".tsv")) and not is_litter(member.filename)
-        ]
-        tables = [name for name in names if name.lower().endswith(".csv")] or names
-        if len(tables) != 1:
-            inside = ", ".join(tables[:3]) or "none"
-            raise InputError(f"{path} should hold one table, it holds {len(tables)} ({inside}); unpack the one you mean")
-        return archive.read(tables[0])
-
-
-def is_litter(name: str) -> bool:
-    """Whether a file is what macOS leaves in zips and on other disks."""
-    return name.startswith("__MACOSX/") or PurePosixPath(name).name.startswith("._")
 
 
 def _id_columns(table: pd.DataFrame, rule: IdRule) -> list[str] | None:
@@ -215,7 +123,8 @@ def _merged(
         if (values != "").any():
             columns[name] = values
         else:
-            out.absent.append(name)
+            wanted = rule.columns or list(rule.one_hot)
+            out.absent.append(f"{name} ({', '.join(wanted)})")
     for name in dict.fromkeys(name for _, frame in frames for name in frame.columns):
         if name in id_columns or not any(fnmatch.fnmatchcase(name, pattern) for pattern in keep):
             continue

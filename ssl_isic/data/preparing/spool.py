@@ -5,9 +5,11 @@ An HDF5 file that is killed while it is written is lost whole, so it is written 
 """
 
 import errno
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +144,26 @@ class Spool:
                 break
             whole.append(part)
         return whole
+
+
+@contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Make `folder`, and hold it against a second process that would write there too.
+
+    Raises:
+        InputError: another holds it, or it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("w")
+    except OSError as error:
+        raise InputError(f"cannot write {folder}: {error.strerror}; choose another out") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"another prepare is writing to {folder}; wait for it, or name another out") from None
+        yield
 
 
 def write_hdf5(path: Path, ids: NDArray[np.bytes_], spool: Spool) -> None:
