@@ -1,0 +1,49 @@
+"""Thin dark lines in an image, found by morphology with line segments in many directions."""
+
+from functools import cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ssl_isic.data.cleaning.pixels import Image
+
+Plane = NDArray[np.uint8]
+
+CLOSING_DIRECTIONS, OPENING_DIRECTIONS = 4, 16
+
+
+def darkness(image: Image, width_px: int) -> Plane:
+    """How much darker each pixel is than what lies beside it, in the channel where that is least, uint8 (h, w).
+
+    The closing of a channel is the largest of those by segments of `width_px` in four directions: it fills whatever is
+    narrower than that in some direction. A hair or an ink line takes all colours away; a vessel or a pigment network
+    leaves most of the red.
+    """
+    closed = np.maximum.reduce(
+        [cv2.morphologyEx(image, cv2.MORPH_CLOSE, segment(width_px, k, CLOSING_DIRECTIONS)) for k in range(4)]
+    )
+    least: Plane = (closed - image).min(axis=2)
+    return least
+
+
+def along_lines(plane: Plane, length_px: int) -> Plane:
+    """What of a plane (h, w) is left where only segments of `length_px` px in some direction may stay, uint8 (h, w)."""
+    openings = [
+        cv2.morphologyEx(plane, cv2.MORPH_OPEN, segment(length_px, k, OPENING_DIRECTIONS))
+        for k in range(OPENING_DIRECTIONS)
+    ]
+    lines: Plane = np.maximum.reduce(openings)
+    return lines
+
+
+@cache
+def segment(length_px: int, direction: int, directions: int) -> Plane:
+    """A centred straight segment of `length_px`, odd, at `direction` / `directions` of half a turn, as a kernel of 0 and 1."""
+    angle = np.pi * direction / directions
+    reach = (length_px - 1) / 2
+    x, y = round(reach * np.cos(angle)), round(reach * np.sin(angle))
+    kernel = np.zeros((2 * abs(y) + 1, 2 * abs(x) + 1), np.uint8)
+    centre_x, centre_y = abs(x), abs(y)
+    cv2.line(kernel, (centre_x - x, centre_y - y), (centre_x + x, centre_y + y), 1)
+    return kernel
