@@ -107,7 +107,7 @@ def _finished(config: PrepareConfig, plan: Plan) -> dict[str, Any] | None:
 
 
 def _fill(spool: Spool, images: SourceImages, ids: Sequence[str], config: PrepareConfig) -> None:
-    treatment = Treatment(config.longest_px, config.shortest_px, config.quality)
+    treatment = Treatment(tuple(config.clean), config.longest_px, config.shortest_px, config.quality)
     workers = (config.workers if config.workers is not None else os.cpu_count() or 1) if images.parallel else 0
     allowed = int(config.max_unreadable * len(images))
     treated = treated_images(images, treatment, len(spool), workers)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Self
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from ssl_isic.config import Config
+from ssl_isic.data.cleaning import CleanNames
 from ssl_isic.data.remote import Location
 
 DIAGNOSES = ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC")
@@ -160,6 +161,8 @@ class PrepareConfig(Config):
     """Further columns of the source to keep as they are; * keeps all."""
     only_in_tables: bool = False
     """Leave out the images that have no row."""
+    clean: CleanNames = []
+    """Cleaning to apply to the whole image, once, in this order: see docs/cleaning.md."""
     longest_px: int | None = Field(None, ge=8)
     """Shrink images whose longer side is longer, by area; null leaves their bytes as they are."""
     shortest_px: int | None = Field(None, ge=8)

@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+import PIL.Image
 import simplejpeg
-from numpy.typing import NDArray
-from PIL import Image
 
+from ssl_isic.data.cleaning import clean
+from ssl_isic.data.cleaning.pixels import Image
 from ssl_isic.data.images import ImageDecodeError, decode_rgb
 
 KEPT = (b"\xff\xd8", b"\x89P")
@@ -27,8 +28,12 @@ class Treated(NamedTuple):
 
 @dataclass(frozen=True)
 class Treatment:
-    """What is asked for: shrinking to a longer or a shorter side, in px, and the JPEG quality (None: PNG) of what changes."""
+    """What is asked for: cleaning, then shrinking to a longer or a shorter side, in px.
 
+    What changes is written as JPEG of a `quality`, 4:4:4, or, where that is None, as PNG. What does not keeps its bytes.
+    """
+
+    clean: tuple[str, ...] = ()
     longest_px: int | None = None
     shortest_px: int | None = None
     quality: int | None = 95
@@ -40,36 +45,39 @@ class Treatment:
             pixels = decode_rgb(kept)
         except ImageDecodeError as error:
             return Treated(None, fault=str(error))
-        shrunk = self._shrunk(pixels)
-        if shrunk is None:
-            return Treated(kept, note)
-        return Treated(self._encoded(shrunk), "shrunk")
+        cleaned = clean(pixels, self.clean)
+        shrunk = self._shrunk(cleaned)
+        changes = [
+            *(["cleaned"] if not np.array_equal(cleaned, pixels) else []),
+            *(["shrunk"] if shrunk is not cleaned else []),
+        ]
+        return Treated(self._encoded(shrunk), " and ".join(changes)) if changes else Treated(kept, note)
 
-    def _shrunk(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
-        """The image with the side that is asked for, by the mean of what each pixel covers; None where it is no larger."""
+    def _shrunk(self, pixels: Image) -> Image:
+        """The image with the side that is asked for, each pixel the mean of what it covers; itself where it is no larger."""
         height, width = pixels.shape[:2]
         side, limit = max(height, width), self.longest_px
         if self.shortest_px is not None:
             side, limit = min(height, width), self.shortest_px
         if limit is None or side <= limit:
-            return None
+            return pixels
         size = (max(1, round(width * limit / side)), max(1, round(height * limit / side)))
         return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
-    def _encoded(self, pixels: NDArray[np.uint8]) -> bytes:
+    def _encoded(self, pixels: Image) -> bytes:
         if self.quality is not None:
             return bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality=self.quality))
         buffer = io.BytesIO()
-        Image.fromarray(pixels).save(buffer, "PNG")
+        PIL.Image.fromarray(pixels).save(buffer, "PNG")
         return buffer.getvalue()
 
 
 def _as_png(data: bytes) -> tuple[bytes, str]:
     """BMP, TIFF and the like as PNG with the same pixels, and what they were."""
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with PIL.Image.open(io.BytesIO(data)) as image:
             buffer = io.BytesIO()
             image.save(buffer, "PNG")
             return buffer.getvalue(), f"{image.format} to PNG"
-    except (ValueError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except (ValueError, OSError, SyntaxError, PIL.Image.DecompressionBombError) as error:
         raise ImageDecodeError(str(error) or type(error).__name__) from None
