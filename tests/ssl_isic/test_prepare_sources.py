@@ -389,6 +389,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, lesion_jpegs: Jpegs) -> d
 
 def test_every_config_is_tested() -> None:
     assert {path.stem for path in CONFIGS.glob("*.yaml")} == set(SOURCES)
+    for path in CONFIGS.glob("*.yaml"):
+        command = f"#   ssl-isic prepare --config configs/sources/{path.name} "
+        assert command in path.read_text(encoding="utf-8"), "each says how it is used"
 
 
 @pytest.mark.parametrize("source", SOURCES)

@@ -111,16 +111,17 @@ def _fill(spool: Spool, images: SourceImages, ids: Sequence[str], config: Prepar
     workers = (config.workers if config.workers is not None else os.cpu_count() or 1) if images.parallel else 0
     allowed = int(config.max_unreadable * len(images))
     treated = treated_images(images, treatment, len(spool), workers)
+    bad = sum(map(bool, spool.faults))
     with tqdm(total=len(images), initial=len(spool), desc="images", unit="image", unit_scale=True) as bar:
         while part := list(islice(treated, PART_IMAGES)):
             spool.add(part)
             bar.update(len(part))
-            faults = [(name, fault) for name, fault in zip(ids, spool.faults, strict=False) if fault]
-            if len(faults) > allowed:
-                named = ", ".join(f"{name} ({fault})" for name, fault in faults[:3])
+            bad += sum(bool(image.fault) for image in part)
+            if bad > allowed or bad == len(images):
+                faults = [f"{name} ({fault})" for name, fault in zip(ids, spool.faults, strict=False) if fault]
                 raise InputError(
-                    f"{len(faults)} of the first {len(spool)} images do not decode, more than max_unreadable="
-                    f"{config.max_unreadable:g} allows: {named}; is the download complete?"
+                    f"{bad} of the first {len(spool)} images do not decode, more than max_unreadable="
+                    f"{config.max_unreadable:g} allows: {', '.join(faults[:3])}; is the download complete?"
                 )
 
 
@@ -129,10 +130,10 @@ def _write(
 ) -> dict[str, Any]:
     readable = [name for name, fault in zip(ids, spool.faults, strict=True) if not fault]
     rows = table.rows[table.rows.index.isin(readable)]
+    write_hdf5(config.output(".hdf5"), images.ids, spool)
     if len(table.rows):
         with atomic_write(config.output(".csv")) as temporary:
             rows.to_csv(temporary, index_label="isic_id")
-    write_hdf5(config.output(".hdf5"), images.ids, spool)
     written = [config.output(suffix) for suffix in (".hdf5", *([".csv"] if len(table.rows) else []))]
     report = report_of(ids, table, rows, images.skipped, {"changes": spool.changes, "faults": spool.faults})
     report["files"] = {path.name: sha256_of(path) for path in written}

@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
+from tqdm import tqdm
 
 from ssl_isic.data.preparing.treatment import Treated
 from ssl_isic.data.shard_index import file_fault, sha256_of
@@ -176,6 +177,7 @@ def write_hdf5(path: Path, ids: NDArray[np.bytes_], spool: Spool) -> None:
     if shutil.disk_usage(path.parent).free < needed:  # h5py does not always survive a disk that fills up
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
     with atomic_write(path) as temporary, h5py.File(temporary, "w") as file:
-        for name, data in zip(ids.tolist(), spool.images(), strict=True):
+        images = zip(ids.tolist(), spool.images(), strict=True)
+        for name, data in tqdm(images, total=len(ids), desc="writing", unit="image", unit_scale=True):
             if data:
                 file.create_dataset(name.decode(), data=np.void(data))

@@ -73,7 +73,8 @@ def _treat_all(positions: range) -> list[Treated]:
 
 def _treat(images: SourceImages, treatment: Treatment, position: int) -> Treated:
     try:
-        data = images.read(position)
+        return treatment(images.read(position))
     except ImageDecodeError as error:
         return Treated(None, fault=str(error))
-    return treatment(data)
+    except OSError as error:  # the file went, or may not be read
+        return Treated(None, fault=error.strerror or str(error))
