@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from tqdm import tqdm
 
+from ssl_isic.config import flat
 from ssl_isic.data.preparing.treatment import Treated
 from ssl_isic.data.shard_index import file_fault, sha256_of
 from ssl_isic.errors import InputError
@@ -41,16 +42,13 @@ class Plan(BaseModel):
     settings: dict[str, Any]
 
     def difference(self, other: "Plan") -> str | None:
-        """The first thing that differs, as `here, there`; None where nothing does."""
+        """The first thing in which another plan differs, said of both; None where nothing does."""
         pairs = {"images": (self.images, other.images), "the ids": (self.ids_sha256[:12], other.ids_sha256[:12])}
-        for key in self.settings.keys() | other.settings.keys():
-            pairs[key] = (self.settings.get(key), other.settings.get(key))
-        for key in self.inputs.keys() | other.inputs.keys():
-            pairs[key] = (self.inputs.get(key), other.inputs.get(key))
-        for key in sorted(pairs):
-            here, there = pairs[key]
-            if here != there:
-                return f"{key}={there}, this one has {key}={here}"
+        for here, there in ((flat(self.settings), flat(other.settings)), (self.inputs, other.inputs)):
+            pairs |= {key: (here.get(key), there.get(key)) for key in here.keys() | there.keys()}
+        for key, (ours, theirs) in sorted(pairs.items()):
+            if ours != theirs:
+                return f"{key}={theirs}, this one has {key}={ours}"
         return None
 
 
