@@ -33,7 +33,7 @@ def report_of(
         "unreadable": faults,
         "files_skipped": _listed(skipped),
         "rows_without_image": _listed([name for name in table.rows.index if name not in known]),
-        "images_without_row": _listed([name for name in ids if name not in with_row]),
+        "images_without_row": _listed([name for name in ids if name not in with_row] if with_row else []),
         "not_linked": _listed([name for name in table.unlinked if name in known]),
         "columns": {name: _column(rows, name, unmapped) for name, unmapped in table.unmapped.items()},
         "columns_absent": table.absent,

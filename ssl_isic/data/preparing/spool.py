@@ -15,6 +15,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from h5py import h5d, h5p, h5s, h5t
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from tqdm import tqdm
@@ -174,8 +175,13 @@ def write_hdf5(path: Path, ids: NDArray[np.bytes_], spool: Spool) -> None:
     needed = sum(part.size_bytes for part in spool.parts) + HDF5_BYTES_AN_IMAGE * len(spool)
     if shutil.disk_usage(path.parent).free < needed:  # h5py does not always survive a disk that fills up
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    layout = h5p.create(h5p.DATASET_CREATE)
+    layout.set_obj_track_times(False)  # the same images give the same bytes
+    scalar = h5s.create(h5s.SCALAR)
     with atomic_write(path) as temporary, h5py.File(temporary, "w") as file:
         images = zip(ids.tolist(), spool.images(), strict=True)
         for name, data in tqdm(images, total=len(ids), desc="writing", unit="image", unit_scale=True):
-            if data:
-                file.create_dataset(name.decode(), data=np.void(data))
+            if data:  # file.create_dataset does the same in thrice the time
+                value = np.array(np.void(data))
+                kind = h5t.py_create(value.dtype)
+                h5d.create(file.id, name, kind, scalar, dcpl=layout).write(h5s.ALL, h5s.ALL, value, kind)
