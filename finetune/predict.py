@@ -50,12 +50,14 @@ def predict(
     image_size: int,
     batch_size: int,
     loader: LoaderConfig,
+    cleaning: Sequence[str] = (),
     accelerator: Accelerator,
     title: str | None = None,
 ) -> Prediction:
     """Predict the pool's images `indices` (N,), of which -1 stands for an image that is not there.
 
     Every rank calls this and gets all N. The classifier must be in evaluation mode, on the accelerator's device.
+    `cleaning` names what is done to each image first: what was done in training.
     """
     blocks = forward_images(
         lambda pixels: classifier.logits(pixels).double(),
@@ -66,6 +68,7 @@ def predict(
         workers=loader.workers,
         start_method=loader.start_method,
         accelerator=accelerator,
+        cleaning=cleaning,
         title=title,
     )
     logits, readable = list[NDArray[np.float64]](), list[NDArray[np.bool_]]()

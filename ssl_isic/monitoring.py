@@ -140,6 +140,7 @@ class Monitor:
                 workers=0,
                 start_method=self.start_method,
                 accelerator=self.accelerator,
+                cleaning=self.pool.config.clean,
             )
         )
         values = np.concatenate([block.values for block in blocks]).astype(np.float64)

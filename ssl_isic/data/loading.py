@@ -21,6 +21,7 @@ from pydantic import Field
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ssl_isic.config import Config
+from ssl_isic.data.cleaning import clean
 from ssl_isic.data.groups import SameGroup
 from ssl_isic.data.images import ImageDecodeError, ImagePool, decode_rgb
 from ssl_isic.data.views import Image, SeededViews, use_one_thread
@@ -161,7 +162,7 @@ class TrainingImages(Dataset[dict[str, Any]]):
 
     An image that does not decode is replaced by the next that does, so that every rank keeps equal batches; its row is
     reported in the batch as `bad`. With `pairs`, every other view shows another photograph of the same lesion where there
-    is one.
+    is one. `cleaning` names what is done to each image before its views are made.
     """
 
     def __init__(
@@ -172,9 +173,10 @@ class TrainingImages(Dataset[dict[str, Any]]):
         seed: int,
         columns: Mapping[str, NDArray[np.float64]] | None = None,
         pairs: SameGroup | None = None,
+        cleaning: Sequence[str] = (),
     ) -> None:
         self.pool, self.indices, self.views, self.seed = pool, indices, views, seed
-        self.columns, self.pairs = dict(columns or {}), pairs
+        self.columns, self.pairs, self.cleaning = dict(columns or {}), pairs, cleaning
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -192,7 +194,7 @@ class TrainingImages(Dataset[dict[str, Any]]):
         """The first of `row` and those after it that decodes, and its pixels; those that do not are added to `bad`."""
         for _ in range(SUBSTITUTE_TRIES):
             try:
-                return row, decode_rgb(self.pool.read(int(self.indices[row])))
+                return row, self._pixels(row)
             except ImageDecodeError as error:
                 bad.append(row)
                 last = f"the last {self.id_of(row)} ({error})"
@@ -204,10 +206,13 @@ class TrainingImages(Dataset[dict[str, Any]]):
             return None
         other = self.pairs.other(row, np.random.default_rng([self.seed, position, 1]))
         try:
-            return decode_rgb(self.pool.read(int(self.indices[other]))) if other != row else None
+            return self._pixels(other) if other != row else None
         except ImageDecodeError:
             bad.append(other)
             return None
+
+    def _pixels(self, row: int) -> Image:
+        return clean(decode_rgb(self.pool.read(int(self.indices[row]))), self.cleaning)
 
     def id_of(self, row: int) -> str:
         """The `isic_id` of dataset row `row`."""
@@ -226,12 +231,20 @@ def collate_training(samples: list[dict[str, Any]]) -> Batch:
 
 
 class EvaluationImages(Dataset[tuple[Image, bool]]):
-    """Each image once, whole. An image that is missing (index -1) or does not decode comes back black and not `readable`."""
+    """Each image once, whole, and cleaned as `cleaning` names it.
+
+    An image that is missing (index -1) or does not decode comes back black and not `readable`.
+    """
 
     def __init__(
-        self, pool: ImagePool, indices: NDArray[np.int64], view: Callable[..., dict[str, Any]], size: int
+        self,
+        pool: ImagePool,
+        indices: NDArray[np.int64],
+        view: Callable[..., dict[str, Any]],
+        size: int,
+        cleaning: Sequence[str] = (),
     ) -> None:
-        self.pool, self.indices, self.view, self.size = pool, indices, view, size
+        self.pool, self.indices, self.view, self.size, self.cleaning = pool, indices, view, size, cleaning
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -240,7 +253,7 @@ class EvaluationImages(Dataset[tuple[Image, bool]]):
         try:
             if self.indices[row] < 0:
                 raise ImageDecodeError("no image")
-            pixels = decode_rgb(self.pool.read(int(self.indices[row])))
+            pixels = clean(decode_rgb(self.pool.read(int(self.indices[row]))), self.cleaning)
         except ImageDecodeError:
             return np.zeros((self.size, self.size, 3), np.uint8), False
         return np.ascontiguousarray(self.view(image=pixels)["image"]), True

@@ -10,20 +10,21 @@ from ssl_isic.data.cleaning.pixels import Image
 
 Plane = NDArray[np.uint8]
 
-CLOSING_DIRECTIONS, OPENING_DIRECTIONS = 4, 16
+CLOSING_DIRECTIONS, OPENING_DIRECTIONS = 4, 32
 
 
-def darkness(image: Image, width_px: int) -> Plane:
+def darkness(image: Image, width_px: int, around_px: int) -> Plane:
     """How much darker each pixel is than what lies beside it, in the channel where that is least, uint8 (h, w).
 
-    The closing of a channel is the largest of those by segments of `width_px` in four directions: it fills whatever is
-    narrower than that in some direction. A hair or an ink line takes all colours away; a vessel or a pigment network
-    leaves most of the red.
+    What lies beside is the closing of the channel, the largest of those by segments of `width_px` in four directions: it
+    fills whatever is narrower than that in some direction. It counts up to the median of `around_px` x `around_px` px, so
+    that skin between two white hairs is not dark. A hair or a line of ink takes all colours away; a vessel or a pigment
+    network leaves most of the red.
     """
-    closed = np.maximum.reduce(
-        [cv2.morphologyEx(image, cv2.MORPH_CLOSE, segment(width_px, k, CLOSING_DIRECTIONS)) for k in range(4)]
-    )
-    least: Plane = (closed - image).min(axis=2)
+    kernels = [segment(width_px, direction, CLOSING_DIRECTIONS) for direction in range(CLOSING_DIRECTIONS)]
+    closed = np.maximum.reduce([cv2.morphologyEx(image, cv2.MORPH_CLOSE, kernel) for kernel in kernels])
+    beside = np.minimum(closed, cv2.medianBlur(image, around_px))
+    least: Plane = cv2.subtract(beside, image).min(axis=2)
     return least
 
 
