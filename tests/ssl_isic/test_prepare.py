@@ -106,10 +106,11 @@ def test_unreadable_images_are_left_out_or_refused(
     ids = list(lesion_jpegs)
     images = {**lesion_jpegs, ids[2]: lesion_jpegs[ids[2]][:200], ids[40]: b"no image"}
     words[2] = f"images={write_hdf5(tmp_path / 'damaged.hdf5', images)}"
-    assert entry.main(words) == 2
-    error = one_line(capsys)
-    assert "2 of the first 48 images do not decode, more than max_unreadable=0.01 allows" in error
-    assert ids[2] in error
+    for _ in range(2):  # the second finds all images treated
+        assert entry.main(words) == 2
+        error = one_line(capsys)
+        assert "2 of the first 48 images do not decode, more than max_unreadable=0.01 allows" in error
+        assert ids[2] in error
     assert not list((tmp_path / "out").glob("pool.[hcj]*"))
     assert entry.main([*words, "max_unreadable=0.1"]) == 0
     assert f"2 images do not decode and are left out: {ids[2]} (" in capsys.readouterr().out

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -109,20 +110,25 @@ def _finished(config: PrepareConfig, plan: Plan) -> dict[str, Any] | None:
 def _fill(spool: Spool, images: SourceImages, ids: Sequence[str], config: PrepareConfig) -> None:
     treatment = Treatment(tuple(config.clean), config.longest_px, config.shortest_px, config.quality)
     workers = (config.workers if config.workers is not None else os.cpu_count() or 1) if images.parallel else 0
-    allowed = int(config.max_unreadable * len(images))
-    treated = treated_images(images, treatment, len(spool), workers)
-    bad = sum(map(bool, spool.faults))
-    with tqdm(total=len(images), initial=len(spool), desc="images", unit="image", unit_scale=True) as bar:
+    _check_readable(spool, ids, config.max_unreadable)
+    with (
+        closing(treated_images(images, treatment, len(spool), workers)) as treated,
+        tqdm(total=len(images), initial=len(spool), desc="images", unit="image", unit_scale=True) as bar,
+    ):
         while part := list(islice(treated, PART_IMAGES)):
             spool.add(part)
             bar.update(len(part))
-            bad += sum(bool(image.fault) for image in part)
-            if bad > allowed or bad == len(images):
-                faults = [f"{name} ({fault})" for name, fault in zip(ids, spool.faults, strict=False) if fault]
-                raise InputError(
-                    f"{bad} of the first {len(spool)} images do not decode, more than max_unreadable="
-                    f"{config.max_unreadable:g} allows: {', '.join(faults[:3])}; is the download complete?"
-                )
+            if any(image.fault for image in part):
+                _check_readable(spool, ids, config.max_unreadable)
+
+
+def _check_readable(spool: Spool, ids: Sequence[str], max_unreadable: float) -> None:
+    faults = [f"{name} ({fault})" for name, fault in zip(ids, spool.faults, strict=False) if fault]
+    if len(faults) > int(max_unreadable * len(ids)) or len(faults) == len(ids):
+        raise InputError(
+            f"{len(faults)} of the first {len(spool)} images do not decode, more than max_unreadable="
+            f"{max_unreadable:g} allows: {', '.join(faults[:3])}; is the download complete?"
+        )
 
 
 def _write(

@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
@@ -23,7 +23,9 @@ TASKS_AHEAD = 4
 _job: tuple[SourceImages, Treatment] | None = None
 
 
-def treated_images(images: SourceImages, treatment: Treatment, start: int, workers: int) -> Iterator[Treated]:
+def treated_images(
+    images: SourceImages, treatment: Treatment, start: int, workers: int
+) -> Generator[Treated, None, None]:
     """Images `start` and on, treated by `workers` processes (0: this one), in order.
 
     Raises:
