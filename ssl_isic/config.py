@@ -100,6 +100,14 @@ def dump_yaml(config: Config, comments: Mapping[str, str] | None = None) -> str:
     return "".join(_commented(text.splitlines(), comments)) if comments else text
 
 
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of nested mappings by dotted key."""
+    values: dict[str, Any] = {}
+    for key, value in tree.items():
+        values |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return values
+
+
 def _commented(lines: Sequence[str], comments: Mapping[str, str]) -> Iterator[str]:
     path: list[str] = []
     for line in lines:

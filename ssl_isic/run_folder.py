@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ssl_isic.config import Config, dump_yaml, load_yaml
+from ssl_isic.config import Config, dump_yaml, flat, load_yaml
 from ssl_isic.errors import InputError
 from ssl_isic.files import atomic_write, write_json
 
@@ -37,7 +37,7 @@ def open_run(folder: Path, config: Config) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     resolved = folder / "config.yaml"
     if resolved.exists() and any(folder.rglob("model.safetensors")):
-        there, here = _flat(load_yaml(resolved)), _flat(config.model_dump(mode="json"))
+        there, here = flat(load_yaml(resolved)), flat(config.model_dump(mode="json"))
         for key in sorted(there.keys() | here.keys()):
             if there.get(key) != here.get(key) and key != "run_dir" and not key.endswith(MAY_CHANGE):
                 raise InputError(
@@ -87,16 +87,6 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 def _line(row: Mapping[str, float]) -> str:
     return json.dumps(row) + "\n"
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            flat.update(_flat(value, f"{prefix}{key}."))
-        else:
-            flat[prefix + key] = value
-    return flat
 
 
 def _commit() -> str | None:
