@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from ssl_isic.data.cleaning import clean
 from ssl_isic.data.images import ImagePool, decode_rgb
 from ssl_isic.data.loading import (
     BatchLayout,
@@ -183,3 +184,16 @@ def test_evaluation_keeps_every_row_in_order(
             assert not images[row].any()
     some = list(evaluation_loader(dataset, np.array([6, 0]), 5, 0, "fork"))
     assert torch.equal(some[0]["images"], images[[6, 0]])
+
+
+def test_images_are_cleaned_once_before_their_views(lesions: Path, lesion_jpegs: dict[str, bytes]) -> None:
+    pool, names = ImagePool({"a": lesions}), ["shades_of_gray", "pad_square", "hsv"]
+    expected = clean(decode_rgb(lesion_jpegs[pool.id_of(5)]), names)
+    seen: Any = lambda image, seed, other: [image]  # noqa: E731
+    every = np.arange(48)
+    training = TrainingImages(pool, every, seen, seed=1, cleaning=names)
+    np.testing.assert_array_equal(training[Draw(5, 0)]["views"][0], expected)
+    pixels, readable = EvaluationImages(pool, every, eval_view(24), 24, names)[5]
+    assert readable
+    np.testing.assert_array_equal(pixels, eval_view(24)(image=expected)["image"])
+    assert not np.array_equal(pixels, EvaluationImages(pool, every, eval_view(24), 24)[5][0])
