@@ -23,7 +23,8 @@ from ssl_isic.data.cleaning import CLEANERS
 from ssl_isic.data.cleaning.border import lit_box
 from ssl_isic.data.cleaning.hair import hair_mask
 from ssl_isic.data.cleaning.pixels import Image, Mask, filled, odd, side_of
-from ssl_isic.data.images import ImagePool, decode_rgb
+from ssl_isic.data.decoding import decode_rgb
+from ssl_isic.data.images import ImagePool
 from ssl_isic.data.tables import match_ids
 from ssl_isic.errors import command
 

@@ -16,7 +16,7 @@ from finetune.predict import predict
 from ssl_isic.backbones import normalization_of
 from ssl_isic.data.cleaning import check_names
 from ssl_isic.data.images import ImagePool
-from ssl_isic.data.loading import LoaderConfig
+from ssl_isic.data.workers import LoaderConfig
 from ssl_isic.errors import InputError
 from ssl_isic.files import write_json
 

@@ -24,7 +24,8 @@ from ssl_isic.config import Config
 from ssl_isic.data.folds import ids_hash
 from ssl_isic.data.images import ImagePool
 from ssl_isic.data.loading import Order, ShuffledOrder, TrainingImages, steps_per_epoch
-from ssl_isic.data.views import SeededViews, train_view
+from ssl_isic.data.shown import shown_by
+from ssl_isic.data.views import TrainViewConfig, train_view
 from ssl_isic.errors import InputError
 from ssl_isic.evaluation.source import BackboneSource
 from ssl_isic.files import atomic_write, write_json
@@ -58,6 +59,8 @@ class FinetuneConfig(Config):
     """Folds to hold out, one model each; `[0]` trains one."""
     image_size: int = Field(96, ge=8)
     """Side of the input, px."""
+    views: TrainViewConfig = TrainViewConfig()
+    """The augmented view."""
     backbone: BackboneConfig = BackboneConfig()
     """The network and where it starts."""
     head: HeadConfig = HeadConfig()
@@ -80,6 +83,7 @@ def finetune(config: FinetuneConfig) -> Path:
     labelled = read_labelled(config.data, pool, LABELLED)
     held_out(config, labelled)  # refuses wrong folds before the folder is made a run of them
     accelerator = start_run(config, labelled)
+    pool.cache(config.data, show=accelerator.is_main_process)
     train_folds(config, labelled, pool, {}, config.run_dir, accelerator)
     accelerator.end_training()
     return config.run_dir
@@ -89,6 +93,7 @@ def start_run(config: FinetuneConfig, labelled: Labelled) -> Accelerator:
     """Make the run's folder, say where its data came from, and print what the user should know about them."""
     accelerator = build_accelerator(config.loop, config.run_dir)
     check_whole(accelerator, "fine-tuning")
+    train_view(config.views, config.image_size)  # refuses a wrong preset before the folder is made a run of it
     if accelerator.is_main_process:
         open_run(config.run_dir, config)
         hashes = {LABELLED: f"{len(labelled.ids)} ids, sha256 {ids_hash(labelled.ids)}"}
@@ -147,8 +152,9 @@ def train_fold(
     prior = float(rows.target[order.epoch(0)].mean())
     classifier = Classifier(config.head, config.loss, config.backbone, config.image_size, prior)
     columns = {"target": rows.target, "weight": rows.weight}
-    views = SeededViews([train_view(config.image_size)])
-    dataset = TrainingImages(pool, rows.indices, views, config.seed + fold, columns, cleaning=config.data.clean)
+    views = train_view(config.views, config.image_size)
+    shown, cleaning = shown_by(views, config.data.decode), config.data.clean
+    dataset = TrainingImages(pool, rows.indices, views, config.seed + fold, columns, shown=shown, cleaning=cleaning)
     steps = steps_per_epoch(order, config.loop.batch_size)
     held = _HeldOut(config, labelled, pool, np.flatnonzero(labelled.fold == fold), accelerator)
     fit(

@@ -11,7 +11,8 @@ from tqdm import tqdm
 
 from ssl_isic.config import Config
 from ssl_isic.data.cleaning import CleanNames, clean
-from ssl_isic.data.images import ImageDecodeError, decode_rgb, open_store
+from ssl_isic.data.decoding import ImageDecodeError, decode_rgb
+from ssl_isic.data.images import open_store
 from ssl_isic.data.store import JpegStore
 from ssl_isic.data.tables import match_ids
 from ssl_isic.errors import InputError

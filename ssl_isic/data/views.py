@@ -1,201 +1,208 @@
 """The views: what augmentation makes of one lesion. Shapes: images are uint8 RGB (height, width, 3).
 
-Two presets. `paper` is what the SimCLR and DINO papers do to ImageNet photographs. `lesion`, the default, is for crops of
-61 to 239 px in which colour is signal: all eight symmetries of the square, crops that keep the lesion in view, and colour
-changes as mild as a change of lamp.
+A view is a list of steps (`ssl_isic/data/steps/`), as a preset lists them (`ssl_isic/data/presets/`, or a file of the user's
+own). `lesion`, the default, is for crops of 61 to 239 px in which colour is signal; `paper` is what the paper of the method
+does to ImageNet photographs. docs/views.md describes all of them.
 """
 
-import os
-import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import partial
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import asks the network for a newer release
-
-import albumentations as A
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
+from torch import Tensor
 
 from ssl_isic.config import Config
+from ssl_isic.data.device_views import drawn_for, finished, split
+from ssl_isic.data.steps import AnyStep
+from ssl_isic.data.steps.crop import RandomResizedCrop, Resize
+from ssl_isic.data.steps.step import Image, Shares, Step
+from ssl_isic.data.view_presets import Kind, views_of
+from ssl_isic.errors import InputError
 
-Image = NDArray[np.uint8]
+MOST_SEEDS = 4
 
 
 class ViewsConfig(Config):
     """Augmented views of one image."""
 
-    preset: Literal["lesion", "paper"] = "lesion"
-    """`lesion` keeps colour and the whole lesion; `paper` is the preset of the SimCLR and DINO papers."""
+    preset: str = "lesion"
+    """`lesion` keeps colour and the whole lesion; `paper` is the method's paper's; another name, or a FILE.yaml of steps."""
     size: int = Field(96, ge=8)
     """Side of a global view, px."""
     local_size: int = Field(48, ge=8)
     """Side of a local crop, px (multi-crop methods)."""
-    global_scale: tuple[float, float] | None = None
+    global_scale: Shares | None = None
     """Area of a global crop as a share of the image; null takes the preset's."""
-    local_scale: tuple[float, float] | None = None
+    local_scale: Shares | None = None
     """Area of a local crop as a share of the image; null takes the preset's."""
+    on_device: bool = False
+    """Workers crop and resize; colour and blur are done on the device, in batches. The same views, but for rounding."""
+
+
+class TrainViewConfig(Config):
+    """The augmented view of supervised training."""
+
+    preset: str = "finetune"
+    """A preset by its name, or a FILE.yaml of steps."""
+    scale: Shares | None = None
+    """Area of the crop as a share of the image; null takes the preset's."""
+    on_device: bool = False
+    """Workers crop and resize; the steps that can be are done on the device, in batches."""
 
 
 @dataclass(frozen=True)
 class CropScales:
-    """Area of a crop as a share of the image, (smallest, largest)."""
+    """Area of a crop as a share of the image, (smallest, largest); None where the views have no crop, or different ones."""
 
-    whole: tuple[float, float]
-    local: tuple[float, float]
+    whole: tuple[float, float] | None
+    local: tuple[float, float] | None
 
 
-CROP_SCALES = {
-    ("lesion", "simclr"): CropScales((0.4, 1.0), (0.2, 0.5)),
-    ("lesion", "dino"): CropScales((0.5, 1.0), (0.2, 0.5)),
-    ("lesion", "dinov2"): CropScales((0.5, 1.0), (0.2, 0.5)),
-    ("lesion", "mae"): CropScales((0.4, 1.0), (0.2, 0.5)),
-    ("paper", "simclr"): CropScales((0.08, 1.0), (0.05, 0.4)),  # SimCLR, appendix A
-    ("paper", "dino"): CropScales((0.4, 1.0), (0.05, 0.4)),  # DINO, section 3.2
-    ("paper", "dinov2"): CropScales((0.32, 1.0), (0.05, 0.32)),  # DINOv2, official configuration
-    ("paper", "mae"): CropScales((0.2, 1.0), (0.05, 0.4)),  # MAE, appendix A.1; it has no local crops
-}
+@dataclass(frozen=True)
+class View:
+    """Steps that make one view of an image."""
+
+    steps: tuple[Step, ...]
+
+    def __call__(self, image: Image, rng: np.random.Generator) -> Image:
+        """The view that the state of `rng` stands for; `image` is not written to."""
+        for step in self.steps:
+            height, width, _ = image.shape
+            parameters = step.sampled(rng, height, width)
+            if parameters is not None:
+                image = step.apply(image, parameters)
+        return image
 
 
 class SeededViews:
     """Several random views of one image, as a function of the image and a seed.
 
-    The same seed gives the same views in any worker, on any rank, in any order: that is what makes a resumed run exact.
+    The same seed gives the same views in any worker, on any rank, in any order: that is what makes a resumed run exact. The
+    random numbers are Philox's (Salmon et al. 2011), a function of key and counter: a seed is set, not stretched, which takes
+    a tenth of the time that another generator needs to be seeded.
     """
 
-    def __init__(self, transforms: Sequence[A.Compose]) -> None:
-        self._transforms = list(transforms)
-        self._numpy_rng = np.random.default_rng(0)
-        self._python_rng = random.Random(0)
-        self._share_random_state()
+    def __init__(self, views: Sequence[View], on_device: bool = False) -> None:
+        self.views, self.on_device = list(views), on_device
+        self._split = [split(view.steps) for view in self.views]
+        self._rng = np.random.Generator(np.random.Philox(key=0))
 
     def __len__(self) -> int:
-        return len(self._transforms)
+        return len(self.views)
 
     def __call__(self, image: Image, seed: Sequence[int], other: Image | None = None) -> list[Image]:
-        """One view by each transform, in order; `seed` is any sequence of integers >= 0.
+        """One view by each list of steps, in order; `seed` is up to four integers from 0 to 2^64 - 1.
 
         With `other`, another photograph of the same lesion, the second view and every other one after it show that.
         """
-        sequence = np.random.SeedSequence(list(seed))
-        self._numpy_rng.bit_generator.state = np.random.PCG64(sequence).state
-        self._python_rng.seed(int(sequence.generate_state(1, np.uint64)[0]))
+        self._set_seed(seed)
         shown = (image, image if other is None else other)
-        return [
-            np.ascontiguousarray(transform(image=shown[number % 2])["image"])
-            for number, transform in enumerate(self._transforms)
-        ]
+        return [view(shown[number % 2], self._rng) for number, view in enumerate(self.views)]
 
-    def _share_random_state(self) -> None:
-        for transform in self._transforms:
-            transform.set_random_state(self._numpy_rng, self._python_rng)
+    def begun(self, image: Image, seed: Sequence[int], other: Image | None = None) -> tuple[list[Image], list[float]]:
+        """What a worker makes of the views of `__call__` when they are finished on the device: pixels, and what was drawn."""
+        self._set_seed(seed)
+        shown = (image, image if other is None else other)
+        pixels, drawn = list[Image](), list[float]()
+        for number, (first, left) in enumerate(self._split):
+            pixels.append(View(first)(shown[number % 2], self._rng))
+            height, width, _ = pixels[-1].shape
+            drawn += drawn_for(left, self._rng, height, width)
+        return pixels, drawn
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._share_random_state()  # pickling may split what was shared
+    def finished(self, pixels: Sequence[Tensor], drawn_B_D: Tensor) -> list[Tensor]:
+        """The views of a batch of what `begun` made: uint8 (B, h, w, 3) each, on the device of `pixels`."""
+        return finished(pixels, [left for _, left in self._split], drawn_B_D)
+
+    def _set_seed(self, seed: Sequence[int]) -> None:
+        words = [*seed, *[0] * (MOST_SEEDS - len(seed))]
+        if len(words) > MOST_SEEDS:
+            raise ValueError(f"a seed is {MOST_SEEDS} integers at most, got {len(words)}")
+        self._rng.bit_generator.state = {
+            "bit_generator": "Philox",
+            "state": {"key": np.array(words[:2], np.uint64), "counter": np.array([0, 0, *words[2:]], np.uint64)},
+            "buffer": _NOTHING,
+            "buffer_pos": 4,
+            "has_uint32": 0,
+            "uinteger": 0,
+        }
 
 
-def use_one_thread() -> None:
-    """Keep OpenCV from starting threads of its own inside a data-loading worker."""
-    cv2.setNumThreads(0)
+_NOTHING = np.zeros(4, np.uint64)
 
 
-def eval_view(size: int) -> A.Compose:
-    """The whole image at `size` x `size` px, nothing random."""
-    return A.Compose([A.Resize(size, size, interpolation=cv2.INTER_LINEAR, area_for_downscale="image")])
+def eval_view(size: int) -> Callable[[Image], Image]:
+    """The whole image at `size` x `size` px, nothing random: an area average where it shrinks, else bilinear."""
+    return partial(_whole, size=size)
 
 
-def train_view(size: int) -> A.Compose:
-    """The view of supervised training: a mild crop, the symmetries of the square, mild light and colour."""
-    return A.Compose([_crop(size, (0.6, 1.0)), A.D4(p=1.0), _lamp()])
+def _whole(image: Image, size: int) -> Image:
+    shrinks = max(image.shape[:2]) > size
+    shown: Image = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return shown
+
+
+def train_view(config: TrainViewConfig, size: int) -> SeededViews:
+    """The one view of supervised training at `size` x `size` px."""
+    return SeededViews([_view(views_of(config.preset, "finetune").first, size, config.scale)], config.on_device)
 
 
 def simclr_views(config: ViewsConfig) -> SeededViews:
-    """SimCLR's two views. Source: Chen et al. 2020, appendix A (`paper`)."""
-    scale = config.global_scale or CROP_SCALES[config.preset, "simclr"].whole
-    view = _lesion_view if config.preset == "lesion" else _simclr_paper_view
-    return SeededViews([view(config.size, scale) for _ in range(2)])
+    """SimCLR's two views. Source of `paper`: Chen et al. 2020, appendix A."""
+    return SeededViews(_global_views(config, "simclr"), config.on_device)
 
 
 def dino_views(config: ViewsConfig, local_crops: int) -> SeededViews:
-    """DINO's two global views, then `local_crops` local ones. Source: Caron et al. 2021, official code (`paper`)."""
-    scales = CROP_SCALES[config.preset, "dino"]
-    whole, local = config.global_scale or scales.whole, config.local_scale or scales.local
-    if config.preset == "lesion":
-        global_views = [_lesion_view(config.size, whole) for _ in range(2)]
-        local_views = [_lesion_view(config.local_size, local) for _ in range(local_crops)]
-    else:
-        global_views = [
-            _dino_paper_view(config.size, whole, blur=1.0, solarize=0.0),
-            _dino_paper_view(config.size, whole, blur=0.1, solarize=0.2),
-        ]
-        local_views = [_dino_paper_view(config.local_size, local, blur=0.5, solarize=0.0) for _ in range(local_crops)]
-    return SeededViews(global_views + local_views)
+    """DINO's two global views, then `local_crops` local ones. Source of `paper`: Caron et al. 2021, official code."""
+    return SeededViews(_global_views(config, "dino") + _local_views(config, "dino", local_crops), config.on_device)
 
 
 def dinov2_views(config: ViewsConfig, local_crops: int) -> SeededViews:
-    """DINO's views with DINOv2's scales of crops. Source: Oquab et al. 2023, official configuration (`paper`)."""
-    scales = CROP_SCALES[config.preset, "dinov2"]
-    whole, local = config.global_scale or scales.whole, config.local_scale or scales.local
-    return dino_views(config.model_copy(update={"global_scale": whole, "local_scale": local}), local_crops)
+    """As DINO's, with other scales of crops. Source of `paper`: Oquab et al. 2023, official configuration."""
+    return SeededViews(_global_views(config, "dinov2") + _local_views(config, "dinov2", local_crops), config.on_device)
 
 
 def mae_view(config: ViewsConfig) -> SeededViews:
-    """MAE's one view: a crop and its mirrors, colours untouched. Source: He et al. 2022, appendix A.1 (`paper`)."""
-    scale = config.global_scale or CROP_SCALES[config.preset, "mae"].whole
-    mirror = A.D4(p=1.0) if config.preset == "lesion" else A.HorizontalFlip(p=0.5)
-    return SeededViews([A.Compose([_crop(config.size, scale), mirror])])
+    """MAE's one view. Source of `paper`: He et al. 2022, appendix A.1."""
+    return SeededViews(_global_views(config, "mae")[:1], config.on_device)
 
 
-def _lesion_view(size: int, scale: tuple[float, float]) -> A.Compose:
-    return A.Compose(
-        [_crop(size, scale), A.D4(p=1.0), _lamp(), A.GaussianBlur(blur_limit=0, sigma_limit=(0.1, 1.0), p=0.2)]
-    )
+def crop_scales(preset: str, kind: Kind) -> CropScales:
+    """The scales of the crops of `kind` in a preset."""
+    views = views_of(preset, kind)
+    first, second = _scale_of(views.first), _scale_of(views.second or views.first)
+    return CropScales(first if first == second else None, _scale_of(views.local or []))
 
 
-def _simclr_paper_view(size: int, scale: tuple[float, float]) -> A.Compose:
-    return A.Compose(
-        [
-            _crop(size, scale),
-            A.HorizontalFlip(p=0.5),
-            _jitter(0.8, 0.8, 0.8, 0.2),
-            A.ToGray(p=0.2),
-            A.GaussianBlur(blur_limit=0, sigma_limit=(0.1, 2.0), p=0.5),
-        ]
-    )
+def _global_views(config: ViewsConfig, kind: Kind) -> list[View]:
+    views = views_of(config.preset, kind)
+    return [_view(steps, config.size, config.global_scale) for steps in (views.first, views.second or views.first)]
 
 
-def _dino_paper_view(size: int, scale: tuple[float, float], blur: float, solarize: float) -> A.Compose:
-    return A.Compose(
-        [
-            _crop(size, scale),
-            A.HorizontalFlip(p=0.5),
-            _jitter(0.4, 0.4, 0.2, 0.1),
-            A.ToGray(p=0.2),
-            A.GaussianBlur(blur_limit=0, sigma_limit=(0.1, 2.0), p=blur),
-            A.Solarize(threshold_range=(0.5, 0.5), p=solarize),
-        ]
-    )
+def _local_views(config: ViewsConfig, kind: Kind, count: int) -> list[View]:
+    steps = views_of(config.preset, kind).local
+    if steps is None and count:
+        raise InputError(
+            f"views.preset={config.preset} has no local crops for {kind}: add local, or set local_crops to 0"
+        )
+    return [_view(steps or [], config.local_size, config.local_scale) for _ in range(count)]
 
 
-def _crop(size: int, scale: tuple[float, float]) -> A.RandomResizedCrop:
-    # without INTER_AREA a crop that shrinks is aliased, and training would see other textures than prediction does
-    return A.RandomResizedCrop(
-        (size, size), scale=scale, ratio=(3 / 4, 4 / 3), interpolation=cv2.INTER_LINEAR, area_for_downscale="image"
-    )
+def _view(steps: Sequence[AnyStep], size: int, scale: tuple[float, float] | None) -> View:
+    """The view that `steps` make at `size` px, its crops of `scale` where that is given."""
+    return View(tuple(_fitted(step, size, scale) for step in steps))
 
 
-def _lamp() -> A.ColorJitter:
-    return _jitter(0.2, 0.2, 0.1, 0.02)
+def _fitted(step: AnyStep, size: int, scale: tuple[float, float] | None) -> Step:
+    if isinstance(step, RandomResizedCrop) and scale is not None:
+        step = step.model_copy(update={"scale": scale})
+    if isinstance(step, RandomResizedCrop | Resize) and step.size is None:
+        step = step.model_copy(update={"size": size})
+    return step
 
 
-def _jitter(brightness: float, contrast: float, saturation: float, hue: float) -> A.ColorJitter:
-    return A.ColorJitter(
-        brightness=(1 - brightness, 1 + brightness),
-        contrast=(1 - contrast, 1 + contrast),
-        saturation=(1 - saturation, 1 + saturation),
-        hue=(-hue, hue),
-        p=0.8,
-    )
+def _scale_of(steps: Sequence[AnyStep]) -> tuple[float, float] | None:
+    return next((step.scale for step in steps if isinstance(step, RandomResizedCrop)), None)

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssl_isic.data.cleaning import clean
-from ssl_isic.data.images import ImagePool, decode_rgb
+from ssl_isic.data.decoding import decode_rgb
+from ssl_isic.data.images import ImagePool
 from ssl_isic.data.views import Image, eval_view
 from ssl_isic.evaluation.lesions import Lesions
 from ssl_isic.evaluation.neighbours import Features, nearest
@@ -105,9 +106,7 @@ def _colour(lesions: Lesions, row: int) -> RGB:
 
 def _seen(pool: ImagePool, lesions: Lesions, row: int, size: int, cleaning: Sequence[str]) -> Image:
     """The image as a network of inputs of `size` px is given it."""
-    pixels = clean(decode_rgb(pool.read(int(lesions.indices[row]))), cleaning)
-    picture: Image = eval_view(size)(image=pixels)["image"]
-    return np.ascontiguousarray(picture)
+    return eval_view(size)(clean(decode_rgb(pool.read(int(lesions.indices[row]))), cleaning))
 
 
 def _glow(attention: NDArray[np.float32]) -> Image:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ssl_isic.backbones import BackboneConfig
 from ssl_isic.config import Config
-from ssl_isic.data.views import CROP_SCALES, SeededViews, ViewsConfig
+from ssl_isic.data.views import Kind, SeededViews, ViewsConfig, crop_scales
 from ssl_isic.task import Task
 
 MIN_ZOOM = 0.5  # px of the image for a px of the view
@@ -77,16 +77,18 @@ class MethodSettings(Config, ABC):
         """Values of `method.*`, `optim.*` and `views.*` that follow from the data, for keys that are not set."""
 
 
-def crop_defaults(facts: DataFacts, method: str, *, local: bool = False) -> list[Default]:
-    """The scales of the crops: those of the preset for `method`, and no crop with under half of its view's px a side.
+def crop_defaults(facts: DataFacts, kind: Kind, *, local: bool = False) -> list[Default]:
+    """The scales of the crops: those of the preset for `kind`, and no crop with under half of its view's px a side.
 
     `local` says whether the method has local crops.
     """
-    scales = CROP_SCALES[facts.views.preset, method]
+    scales = crop_scales(facts.views.preset, kind)
     rule = f"the preset's, but {MIN_ZOOM:g} px or more for each px of the view; images are {facts.image_px:.0f} px"
-    whole = _zoom_limited(scales.whole, facts.views.size, facts.image_px)
-    defaults = [Default("views.global_scale", whole, rule)]
-    if local:
+    defaults = []
+    if scales.whole:
+        whole = _zoom_limited(scales.whole, facts.views.size, facts.image_px)
+        defaults.append(Default("views.global_scale", whole, rule))
+    if local and scales.local:
         small = _zoom_limited(scales.local, facts.views.local_size, facts.image_px)
         defaults.append(Default("views.local_scale", small, rule))
     return defaults

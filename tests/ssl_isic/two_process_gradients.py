@@ -19,8 +19,9 @@ from finetune.classifier import Classifier, HeadConfig
 from finetune.losses import FocalConfig
 from ssl_isic.backbones import BackboneConfig
 from ssl_isic.data.images import ImagePool
-from ssl_isic.data.loading import LoaderConfig, ShuffledOrder, TrainingImages, steps_per_epoch
-from ssl_isic.data.views import SeededViews, ViewsConfig, train_view
+from ssl_isic.data.loading import ShuffledOrder, TrainingImages, steps_per_epoch
+from ssl_isic.data.views import TrainViewConfig, ViewsConfig, train_view
+from ssl_isic.data.workers import LoaderConfig
 from ssl_isic.loop import LoopConfig, fit, total_steps
 from ssl_isic.methods.dino import DINOConfig
 from ssl_isic.methods.dinov2 import DINOv2Config
@@ -87,7 +88,7 @@ def classifier(images: Path) -> Case:
     pool = ImagePool({"train": images})
     rng = np.random.default_rng(SEED)
     columns = {"target": rng.random(len(pool)), "weight": rng.random(len(pool))}
-    dataset = TrainingImages(pool, np.arange(len(pool)), SeededViews([train_view(32)]), SEED, columns)
+    dataset = TrainingImages(pool, np.arange(len(pool)), train_view(TrainViewConfig(), 32), SEED, columns)
     set_seed(SEED)
     head = HeadConfig(dropout=0.0, backbone_lr_scale=1.0)
     return Classifier(head, FocalConfig(alpha=0.5), BackboneConfig(model="test_vit"), 32, prior=0.25), dataset, loop

@@ -9,19 +9,20 @@ import pytest
 import torch
 
 from ssl_isic.data.cleaning import clean
-from ssl_isic.data.images import ImagePool, decode_rgb
+from ssl_isic.data.decoding import Shown, decode_rgb
+from ssl_isic.data.images import ImagePool
 from ssl_isic.data.loading import (
     BatchLayout,
     Draw,
-    EvaluationImages,
     ShuffledOrder,
     TrainingImages,
     TrainingStream,
-    evaluation_loader,
     steps_per_epoch,
     training_loader,
 )
 from ssl_isic.data.views import ViewsConfig, eval_view, simclr_views
+from ssl_isic.data.whole_images import EvaluationImages, evaluation_loader
+from ssl_isic.data.workers import LoaderConfig
 from ssl_isic.errors import InputError
 
 WriteHdf5 = Callable[[Path, Mapping[str, bytes]], Path]
@@ -108,7 +109,7 @@ def training_images(path: Path, columns: Mapping[str, Any] | None = None) -> Tra
 
 def batches_of(dataset: TrainingImages, workers: int, method: Any = "fork", total: int = 4) -> list[dict[str, Any]]:
     stream = TrainingStream(ShuffledOrder(len(dataset), 0), BatchLayout(8), 0, total)
-    return list(training_loader(dataset, stream, workers, method, pin_memory=False))
+    return list(training_loader(dataset, stream, LoaderConfig(workers=workers, start_method=method), pin_memory=False))
 
 
 @pytest.mark.parametrize(
@@ -171,18 +172,18 @@ def test_evaluation_keeps_every_row_in_order(
     pool = ImagePool({"a": damaged(tmp_path / "bad.hdf5", write_hdf5, lesion_jpegs, {7})})
     indices = np.array([3, 7, -1, 0, 3, 46, 12])  # one is damaged, one has no image, one comes twice
     dataset = EvaluationImages(pool, indices, eval_view(24), 24)
-    batches = list(evaluation_loader(dataset, np.arange(7), 3, workers, "fork"))
+    batches = list(evaluation_loader(dataset, np.arange(7), 3, LoaderConfig(workers=workers), pin_memory=False))
     images = torch.cat([batch["images"] for batch in batches])
     readable = torch.cat([batch["readable"] for batch in batches])
     assert [len(batch["images"]) for batch in batches] == [3, 3, 1]
     assert readable.tolist() == [True, False, False, True, True, True, True]
     for row, index in enumerate(indices.tolist()):
         if readable[row]:
-            expected = eval_view(24)(image=decode_rgb(lesion_jpegs[pool.id_of(index)]))["image"]
+            expected = eval_view(24)(decode_rgb(lesion_jpegs[pool.id_of(index)]))
             np.testing.assert_array_equal(images[row].numpy(), expected)
         else:
             assert not images[row].any()
-    some = list(evaluation_loader(dataset, np.array([6, 0]), 5, 0, "fork"))
+    some = list(evaluation_loader(dataset, np.array([6, 0]), 5, LoaderConfig(workers=0), pin_memory=False))
     assert torch.equal(some[0]["images"], images[[6, 0]])
 
 
@@ -191,9 +192,10 @@ def test_images_are_cleaned_once_before_their_views(lesions: Path, lesion_jpegs:
     expected = clean(decode_rgb(lesion_jpegs[pool.id_of(5)]), names)
     seen: Any = lambda image, seed, other: [image]  # noqa: E731
     every = np.arange(48)
-    training = TrainingImages(pool, every, seen, seed=1, cleaning=names)
+    training = TrainingImages(pool, every, seen, seed=1, shown=(Shown(4),), cleaning=names)
     np.testing.assert_array_equal(training[Draw(5, 0)]["views"][0], expected)
-    pixels, readable = EvaluationImages(pool, every, eval_view(24), 24, names)[5]
+    # an image to be cleaned is decoded whole, whatever is shown of it
+    pixels, readable = EvaluationImages(pool, every, eval_view(24), 24, (Shown(4),), names)[5]
     assert readable
-    np.testing.assert_array_equal(pixels, eval_view(24)(image=expected)["image"])
+    np.testing.assert_array_equal(pixels, eval_view(24)(expected))
     assert not np.array_equal(pixels, EvaluationImages(pool, every, eval_view(24), 24)[5][0])

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssl_isic.data.images import ImagePool, decode_rgb
+from ssl_isic.data.decoding import decode_rgb
+from ssl_isic.data.images import ImagePool
 from ssl_isic.data.views import eval_view
 from ssl_isic.errors import InputError
 from ssl_isic.evaluation import figures
@@ -123,7 +124,7 @@ def test_a_sheet_shows_queries_and_their_neighbours_framed_by_label(
         assert label.endswith(f"{every.ids[query]}: {alike} of 8 alike")
         for row, picture in zip([query, *neighbours], pictures, strict=True):
             assert tuple(picture[0, 0]) == (MALIGNANT_RGB if target[row] else BENIGN_RGB)
-            expected = eval_view(84)(image=decode_rgb(pool.read(int(row))))["image"]
+            expected = eval_view(84)(decode_rgb(pool.read(int(row))))
             assert np.array_equal(picture[6:-6, 6:-6], expected)
 
 
@@ -144,7 +145,7 @@ def test_a_sheet_of_patches_shows_lesions_and_their_patches_beside_a_random_netw
     assert [head.partition(" (")[0] for head in words["columns"]] == ["lesion", "patches", *heads, "random"]
     assert words["title"].startswith("a $name$: 4 x 4 patches")
 
-    views = [eval_view(64)(image=decode_rgb(pool.read(int(row))))["image"] for row in queries]
+    views = [eval_view(64)(decode_rgb(pool.read(int(row)))) for row in queries]
     for row, (label, tiles), (_, repeated) in zip(range(3), rows, again, strict=True):
         assert label == f"{('malignant', 'malignant', 'benign')[row]} {every.ids[queries[row]]}"
         assert tuple(tiles[0][0, 0]) == (BENIGN_RGB if row == 2 else MALIGNANT_RGB)

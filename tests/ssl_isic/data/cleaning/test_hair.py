@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from ssl_isic.data.cleaning.hair import hair_mask, remove_hair
 from ssl_isic.data.cleaning.lines import along_lines, darkness, segment
-from ssl_isic.data.images import ImagePool, decode_rgb
+from ssl_isic.data.decoding import decode_rgb
+from ssl_isic.data.images import ImagePool
 from ssl_isic.data.tables import match_ids
 
 Image = NDArray[np.uint8]
