@@ -190,10 +190,9 @@ def test_evaluation_keeps_every_row_in_order(
 def test_images_are_cleaned_once_before_their_views(lesions: Path, lesion_jpegs: dict[str, bytes]) -> None:
     pool, names = ImagePool({"a": lesions}), ["shades_of_gray", "pad_square", "hsv"]
     expected = clean(decode_rgb(lesion_jpegs[pool.id_of(5)]), names)
-    seen: Any = lambda image, seed, other: [image]  # noqa: E731
-    every = np.arange(48)
-    training = TrainingImages(pool, every, seen, seed=1, shown=(Shown(4),), cleaning=names)
-    np.testing.assert_array_equal(training[Draw(5, 0)]["views"][0], expected)
+    every, views = np.arange(48), simclr_views(ViewsConfig(size=32))
+    training = TrainingImages(pool, every, views, seed=1, shown=(Shown(4),), cleaning=names)
+    np.testing.assert_array_equal(training[Draw(5, 9)]["views"], views(expected, (1, 9)))
     # an image to be cleaned is decoded whole, whatever is shown of it
     pixels, readable = EvaluationImages(pool, every, eval_view(24), 24, (Shown(4),), names)[5]
     assert readable
