@@ -236,6 +236,8 @@ def _print_means(values: pd.DataFrame, groups: NDArray[np.str_], config: Cleanin
 def _interval(values: pd.Series, groups: NDArray[np.str_], config: CleaningConfig) -> str:
     """The mean over images that have the value, and its bootstrap interval over groups."""
     there = values.notna().to_numpy()
+    if not there.any():
+        return "none has it"
     _, group = np.unique(groups[there], return_inverse=True)
     sums, counts = np.bincount(group, values[there]), np.bincount(group)
     drawn = np.random.default_rng(config.seed).integers(len(sums), size=(config.resamples, len(sums)))

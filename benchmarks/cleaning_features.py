@@ -30,6 +30,7 @@ from ssl_isic.config import Config, read_config
 from ssl_isic.data.cleaning import CleanNames, clean
 from ssl_isic.data.decoding import decode_rgb
 from ssl_isic.data.images import ImagePool
+from ssl_isic.data.workers import LoaderConfig
 from ssl_isic.errors import InputError, command
 from ssl_isic.evaluation.embedding import SOURCE
 from ssl_isic.evaluation.forward import forward_images
@@ -166,9 +167,8 @@ def _embed(config: FeaturesConfig, labelled: LabelledSet, names: Sequence[str], 
         labelled.pool,
         labelled.lesions.indices[rows],
         image_size=config.image_size,
-        batch_size=256,
-        workers=0,
-        start_method="fork",
+        batch_size=64,
+        loader=LoaderConfig(workers=0, decode="full"),
         accelerator=Accelerator(cpu=True),
         cleaning=names,
         title=f"{labelled.name} {'+'.join(names) or 'as it is'}",

@@ -153,10 +153,8 @@ def train_fold(
     classifier = Classifier(config.head, config.loss, config.backbone, config.image_size, prior)
     columns = {"target": rows.target, "weight": rows.weight}
     views = train_view(config.views, config.image_size)
-    shown = shown_by(views, config.data.decode)
-    dataset = TrainingImages(
-        pool, rows.indices, views, config.seed + fold, columns, shown=shown, cleaning=config.data.clean
-    )
+    shown, cleaning = shown_by(views, config.data.decode), config.data.clean
+    dataset = TrainingImages(pool, rows.indices, views, config.seed + fold, columns, shown=shown, cleaning=cleaning)
     steps = steps_per_epoch(order, config.loop.batch_size)
     held = _HeldOut(config, labelled, pool, np.flatnonzero(labelled.fold == fold), accelerator)
     fit(

@@ -100,8 +100,8 @@ class Pool:
             kind: self.groups(kind)[indices].astype(np.float64) for kind in columns
         }
         pairs = SameGroup(self.groups("lesion")[indices]) if self.config.second_view == "lesion" else None
-        shown = shown_by(views, self.config.decode)
-        return TrainingImages(self.images, indices, views, seed, numbers, pairs, shown, self.config.clean)
+        shown, cleaning = shown_by(views, self.config.decode), self.config.clean
+        return TrainingImages(self.images, indices, views, seed, numbers, pairs, shown, cleaning)
 
     def hashes(self) -> dict[str, str]:
         """For each source, a hash of its ids, or of the index of its shards: no gigabytes are read for it."""

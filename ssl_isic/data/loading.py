@@ -153,8 +153,8 @@ class TrainingImages(Dataset[dict[str, Any]]):
 
     An image that does not decode is replaced by the next that does, so that every rank keeps equal batches; its row is
     reported in the batch as `bad`. With `pairs`, every other view shows another photograph of the same lesion where there
-    is one. `shown` is what `decode_rgb` may rely on (`views.shown_by`). `cleaning` names what is done to each image before
-    its views are made; it looks at whole images, at full size.
+    is one. `shown` is what `decode_rgb` may rely on (`shown.shown_by`). `cleaning` names what is done to each image before
+    its views are made; it is then decoded whole, since what is thin is gone from a reduced one.
     """
 
     def __init__(

@@ -21,7 +21,7 @@ class EvaluationImages(Dataset[tuple[Image, bool]]):
     """Each image once, whole. An image that is missing (index -1) or does not decode comes back black and not `readable`.
 
     `view` makes an image of `size` x `size` px; `shown` is what `decode_rgb` may rely on. `cleaning` names what is done to
-    each image before that; it looks at images at full size.
+    each image first; it is then decoded whole.
     """
 
     def __init__(

@@ -106,6 +106,6 @@ class KeptFeatures:
     def _key(self, network: str, image_size: int | None, cleaning: Sequence[str]) -> str:
         paths = [Path(store.path) for store in self.pool.stores]
         stores = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-        reading = [self.reading.decode, list(cleaning), self.accelerator.mixed_precision]
-        all_of_it = [network, list(self.ids), stores, image_size, *reading]
+        how = [image_size, list(cleaning), self.reading.decode, self.accelerator.mixed_precision]
+        all_of_it = [network, list(self.ids), stores, *how]
         return hashlib.sha256(json.dumps(all_of_it).encode()).hexdigest()[:32]

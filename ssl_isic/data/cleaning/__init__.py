@@ -6,9 +6,9 @@ Sizes of kernels follow from the image's side, the root of its area, see `pixels
 
 import difflib
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BeforeValidator
 
 from ssl_isic.data.cleaning.aspect import crop_square, pad_square
 from ssl_isic.data.cleaning.border import crop_border
@@ -64,5 +64,11 @@ def check_names(names: list[str]) -> list[str]:
     return names
 
 
-CleanNames = Annotated[list[str], AfterValidator(check_names)]
+def _refuse_word(names: Any) -> Any:
+    if isinstance(names, str):
+        raise ValueError(f"it is a list; write [{names}]")
+    return names
+
+
+CleanNames = Annotated[list[str], BeforeValidator(_refuse_word), AfterValidator(check_names)]
 """Names of `CLEANERS` in the order in which they are applied, for a key of a `Config`."""

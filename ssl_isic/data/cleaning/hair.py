@@ -7,7 +7,7 @@ from ssl_isic.data.cleaning.lines import along_lines, darkness
 from ssl_isic.data.cleaning.pixels import Image, Mask, filled, odd, side_of, working_copy
 
 WIDTH, SHORT, STRAIGHT, AROUND = 0.03, 0.07, 0.15, 0.12
-CONTRAST, LEAST_CONTRAST = 0.08, 8.0
+CONTRAST, LEAST_CONTRAST, STRAIGHT_SHARE = 0.08, 8.0, 0.1
 
 
 def remove_hair(image: Image) -> Image:
@@ -15,8 +15,9 @@ def remove_hair(image: Image) -> Image:
 
     A hair is narrower than 0.03 of the side (5 px or more), is darker than what lies beside it in all channels by 0.08
     of the image's median, and runs straight for 0.15 of the side somewhere. From there it is followed as far as lines of
-    0.07 of the side go on with half the contrast. The straight piece is what keeps a lesion: pigment networks, streaks
-    and rows of globules are as dark and as thin, but shorter. A hair that is curled throughout stays for it.
+    0.07 of the side go on with half the contrast, unless a tenth of what is found so is straight or less. The straight
+    pieces are what keeps a lesion: pigment networks, streaks and rows of globules are as dark and as thin, but shorter.
+    A hair that is curled throughout stays for it.
 
     Sources: Lee et al. 1997, DullRazor: a software approach to hair removal from images (closing by segments in several
     directions, and the test of length); the lines are painted over by Telea 2004 instead of interpolated across.
@@ -29,7 +30,10 @@ def hair_mask(image: Image) -> Mask:
     side = side_of(image)
     dark = darkness(image, odd(WIDTH * side, 5), odd(AROUND * side, 7))
     contrast = max(LEAST_CONTRAST, CONTRAST * float(np.median(image)))
-    _, pieces = cv2.connectedComponents((along_lines(dark, odd(SHORT * side, 7)) >= contrast / 2).astype(np.uint8))
-    hairs = np.unique(pieces[along_lines(dark, odd(STRAIGHT * side, 9)) >= contrast])
-    mask = np.isin(pieces, hairs[hairs > 0]).astype(np.uint8)
-    return cv2.dilate(mask, np.ones((3, 3), np.uint8)) > 0
+    thin = along_lines(dark, odd(SHORT * side, 7)) >= contrast / 2
+    straight = thin & (along_lines(dark, odd(STRAIGHT * side, 9)) >= contrast)
+    count, pieces = cv2.connectedComponents(thin.astype(np.uint8))
+    straight_px, all_px = (np.bincount(pieces[where], minlength=count) for where in (straight, thin))
+    is_hair = straight_px > STRAIGHT_SHARE * all_px
+    is_hair[0] = False
+    return cv2.dilate(is_hair[pieces].astype(np.uint8), np.ones((3, 3), np.uint8)) > 0

@@ -69,9 +69,10 @@ def test_names_are_applied_in_order(lesion: Image, with_hairs: Callable[..., Any
         (["zzz"], "choose from border, hair, "),
         (["hair", "clahe", "hair"], "hair is named twice"),
         (["lab", "hair"], "lab leaves no RGB for what follows it; name it last"),
+        ("hair", "clean: it is a list; write [hair]"),
     ],
 )
-def test_a_wrong_list_is_refused_with_what_to_do(names: list[str], message: str) -> None:
+def test_a_wrong_list_is_refused_with_what_to_do(names: Any, message: str) -> None:
     with pytest.raises(InputError, match="clean: ") as refused:
         validate(Named, {"clean": names}, source="x.yaml")
     assert message in str(refused.value)

@@ -107,4 +107,7 @@ def test_real_hairs_go_and_real_lesions_stay(shared_data: Path) -> None:
     images: list[Any] = [decode_rgb(pool.read(row)) for row in rows]
     for image, share in zip(images, ids.values(), strict=False):
         assert hair_mask(image).mean() > share
-    assert all(hair_mask(image).mean() < 0.005 for image in images[2:])
+    for image in images[2:]:
+        height, width = image.shape[:2]
+        larger = cv2.resize(image, (3 * width, 3 * height), interpolation=cv2.INTER_CUBIC)
+        assert max(hair_mask(image).mean(), hair_mask(larger).mean()) < 0.005
