@@ -118,7 +118,7 @@ def write_splits(config: FoldsConfig) -> None:
         write_folds(path, rows.ids, groups, fold)
         print(fold_report(rows.target, groups, fold))
         for number, names in manifest.clinics.items():
-            print(f"fold {number} holds out {', '.join(names)}")
+            print(f"fold {number} holds out {'; '.join(names)}")
         print(f"wrote {path} and {manifest_path(path).name} (ids {manifest.ids_sha256[:12]})")
 
 

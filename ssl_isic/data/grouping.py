@@ -1,8 +1,9 @@
 """Which rows of a table stay together: those that share a patient, a lesion, or a picture, by any chain of these."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -75,7 +76,7 @@ def joined(columns: Columns, pairs: Pairs) -> NDArray[np.int64]:
     return connected(len(next(iter(columns.values()))), np.concatenate(links))
 
 
-def texts_hash(ids: Sequence[str], values: Sequence[object] | Texts) -> str:
+def texts_hash(ids: Sequence[str], values: Iterable[Any]) -> str:
     """SHA-256 of each id's value, a line each, in the order of the ids: whatever the order of rows."""
     lines = sorted(f"{name}\t{value}" for name, value in zip(ids, values, strict=True))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

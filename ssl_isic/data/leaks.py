@@ -26,7 +26,8 @@ def split_values(values: Texts, fold: Folds) -> Pairs:
 
 def split_pairs(pairs: Pairs, fold: Folds) -> Pairs:
     """Those of the pairs of rows (P, 2) that are in different folds."""
-    return pairs[fold[pairs[:, 0]] != fold[pairs[:, 1]]]
+    apart: Pairs = pairs[fold[pairs[:, 0]] != fold[pairs[:, 1]]]
+    return apart
 
 
 def leaks(ids: Sequence[str], fold: Folds, columns: Columns, pairs: Pairs) -> pd.DataFrame:

@@ -92,7 +92,7 @@ def test_what_is_refused(tmp_path: Path, labelled_files: Any) -> None:
     message = with_files(table.rename(columns={"patient_id": "patient"}), sound)
     assert message.startswith(f"{path} has no column patient_id; did you mean patient?")
     assert f"{path}: target must be 0 or 1, got 2 in row 4 (1 such rows)" in with_files(
-        table.assign(target=[0, 1, 2, *table["target"][3:]]), folds
+        table.assign(target=[0, 1, 2, *table["target"][3:]]), sound
     )
     assert f"{path} has no column malignant" in with_files(table, sound, target="malignant")
     others = sound.assign(isic_id=[f"X{row}" for row in range(len(sound))])

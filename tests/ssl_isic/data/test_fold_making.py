@@ -60,7 +60,7 @@ def test_columns_and_pictures_are_joined_and_the_manifest_says_so(labelled_set: 
     assert (manifest["rows"], manifest["groups"], manifest["folds"], manifest["protocol"]) == (60, 29, 3, "groups")
     assert manifest["near_duplicates"] == {
         "images": "images.hdf5",
-        "distance": 11,
+        "distance": 7,
         "correlation": 0.75,
         "flips": False,
         "pairs": 1,
