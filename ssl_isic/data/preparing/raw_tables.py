@@ -23,17 +23,17 @@ def read_raw(path: Path, header: Sequence[str], id_columns: Sequence[str]) -> pd
     Raises:
         InputError: it is missing, no table, or has rows of another length than its first.
     """
-    text = _text_of(path)
-    if text.lstrip().startswith("||"):  # PH2's
-        rows = [line.strip().strip("|") for line in text.splitlines() if line.lstrip().startswith("||")]
-        text = "\n".join(re.sub(r"\s*\|\|?\s*", "\t", row).strip(" ") for row in rows)
-    first = text.partition("\n")[0]
-    delimiter = max(",\t;", key=first.count)
-    names = _names_of(text, delimiter, path)
+    data = _bytes_of(path)
+    if data.lstrip().startswith(b"||"):  # PH2's
+        rows = [line.strip().strip(b"|") for line in data.splitlines() if line.lstrip().startswith(b"||")]
+        data = b"\n".join(re.sub(rb"\s*\|\|?\s*", b"\t", row).strip(b" ") for row in rows)
+    first = data.partition(b"\n")[0]
+    delimiter = max((b",", b"\t", b";"), key=first.count).decode()
+    names = _names_of(data, delimiter, path)
     known = {part for name in id_columns for part in name.split("+")}
     headless = len(header) == len(names) and not known & set(names)
     table = pd.read_csv(
-        io.StringIO(text),
+        io.BytesIO(data),
         sep=delimiter,
         names=list(header) if headless else names,
         skiprows=0 if headless else 1,
@@ -44,13 +44,15 @@ def read_raw(path: Path, header: Sequence[str], id_columns: Sequence[str]) -> pd
         skipinitialspace=True,
     )
     table.index += _FIRST_ROW if headless else _FIRST_ROW + 1
-    return table[(table != "").any(axis=1)]
+    unbegun = table.iloc[:, 0] == ""
+    return table.drop(table.index[unbegun][(table[unbegun] == "").all(axis=1)])
 
 
-def _names_of(text: str, delimiter: str, path: Path) -> list[str]:
+def _names_of(data: bytes, delimiter: str, path: Path) -> list[str]:
     """The first row, stripped; every other has to be as long."""
     try:
-        reader = csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True)
+        lines = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8", newline="")
+        reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
         names = [name.strip() for name in next(reader, [])]
         if not any(names):
             raise InputError(f"{path} is empty, or its first row is; is the download complete?")
@@ -60,6 +62,8 @@ def _names_of(text: str, delimiter: str, path: Path) -> list[str]:
                     f"{path}: line {reader.line_num} has {len(row)} fields, the first has {len(names)}; "
                     "is it a table, and complete?"
                 )
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is not text in UTF-8; give the metadata table, saved as CSV") from None
     except csv.Error as error:
         raise InputError(f"{path} is not a table: {error}; give the metadata as CSV") from None
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -68,17 +72,19 @@ def _names_of(text: str, delimiter: str, path: Path) -> list[str]:
     return names
 
 
-def _text_of(path: Path) -> str:
+def _bytes_of(path: Path) -> bytes:
+    """The file, or the only table in the zip, without a byte order mark."""
+    if path.suffix in (".xls", ".xlsx"):
+        raise InputError(f"{path} is a spreadsheet; save it as CSV (PH2 has a text file beside it)")
     try:
         data = _only_table(path) if zipfile.is_zipfile(path) else path.read_bytes()
-        return data.decode("utf-8-sig")
     except FileNotFoundError:
         raise InputError(f"there is no file {path}; check the path") from None
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}; check the path") from None
-    except (UnicodeDecodeError, zipfile.BadZipFile):
-        hint = "save it as CSV" if path.suffix.startswith(".xls") else "give the metadata table"
-        raise InputError(f"{path} is not text in UTF-8; {hint}") from None
+    except zipfile.BadZipFile as error:
+        raise InputError(f"{path} is not a readable zip ({error}); is the download complete?") from None
+    return data.removeprefix(b"\xef\xbb\xbf")
 
 
 def _only_table(path: Path) -> bytes:

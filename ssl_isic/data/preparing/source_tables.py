@@ -157,8 +157,10 @@ def _joined_column(
 
 def _coalesced(name: str, parts: Sequence[tuple[str, pd.Series]], ids: Sequence[str]) -> pd.Series:
     """What the tables say, each filling in what those before it leave empty. InputError where two contradict each other."""
-    result = pd.Series("", index=pd.Index(ids, name="isic_id"), dtype=object)
-    for number, (where, values) in enumerate(parts):
+    if not parts:
+        return pd.Series("", index=pd.Index(ids, name="isic_id"), dtype=object)
+    result = parts[0][1].reindex(pd.Index(ids, name="isic_id"), fill_value="")
+    for number, (where, values) in enumerate(parts[1:], start=1):
         here = values[values != ""]
         before = result[here.index]
         clash = (before != "") & (before != here)

@@ -63,7 +63,7 @@ def test_the_only_table_in_a_zip(tmp_path: Path) -> None:
         (b"image,dx,dx\nA,nv,nv\n", "two columns dx"),
         (b"image,,\nA,nv,nv\n", "two columns without a name"),
         (b"\xff\xd8\xff\xe0\x00", "is not text in UTF-8; give"),
-        (b"PK\x03\x04\x00\xe9", "is not text in UTF-8; save it as CSV"),
+        (b"PK\x03\x04\x00\xe9", "is a spreadsheet; save it as CSV"),
         (b'image,dx\n"A,nv\n', "line 2 has 1 fields"),
     ],
 )
