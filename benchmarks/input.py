@@ -3,9 +3,9 @@
     python benchmarks/input.py images=isic2024-train-image.hdf5 out=runs/input
     python benchmarks/input.py images=... 'sizes=[128]' rounds=9 peer_python=peer/bin/python
 
-`input_views.py` says what is compared with what; the loader and its processes are in `loader.py`. Each of ours and of the peers
-works in one process and one thread, by its CPU time; they take turns on a block of images, in rounds, and the order turns around
-with each round. A ratio is taken within a round; what is printed is the median over rounds, and the range.
+`input_views.py` says what is compared with what; the loader and its processes are in `loader.py`. Each of ours and of the
+peers works in one process and one thread, by its CPU time; they take turns on a block of images, in rounds, and the order
+turns around with each round. A ratio is taken within a round; what is printed is the median over rounds, and the range.
 """
 
 import sys
