@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from ssl_isic.data.shared_array import SharedArray
+from ssl_isic.data.shared_array import SharedArray, shared_zeros
 from ssl_isic.data.steps.step import Image
 from ssl_isic.data.workers import LoaderConfig, worker_options
 from ssl_isic.errors import InputError
@@ -40,7 +40,7 @@ class Blocks:
     def __init__(self, loader: LoaderConfig, size: int) -> None:
         each = max(1, min(loader.prefetch + BEING_USED, MOST_BYTES // (loader.workers * size)))
         self._pixels = SharedArray((loader.workers, each, size), np.uint8)
-        self._taken = SharedArray((loader.workers, each), np.bool_)
+        self._taken = shared_zeros((loader.workers, each), np.bool_)
         self.number = next(self._numbers)
         self._known[self.number] = self
 
