@@ -14,17 +14,20 @@ from torch import Tensor, nn
 
 from finetune.predict import predict
 from ssl_isic.backbones import normalization_of
+from ssl_isic.data.cleaning import check_names
 from ssl_isic.data.images import ImagePool
 from ssl_isic.data.workers import LoaderConfig
 from ssl_isic.errors import InputError
+from ssl_isic.files import write_json
 
 
 class Ensemble(NamedTuple):
-    """Folders of models, the prevalence that they were trained at, and the side of their input, px."""
+    """Folders of models, the prevalence they were trained at, the side of their input, px, and how images are cleaned."""
 
     models: list[Path]
     prior: float
     image_size: int
+    cleaning: list[str]
 
 
 class SavedClassifier(nn.Module):
@@ -50,12 +53,23 @@ def read_ensemble(run_dir: Path) -> Ensemble:
     try:
         listed: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return Ensemble(
-            [run_dir / str(model) for model in listed["models"]], float(listed["prior"]), int(listed["image_size"])
+            [run_dir / str(model) for model in listed["models"]],
+            float(listed["prior"]),
+            int(listed["image_size"]),
+            check_names(list(listed.get("clean", []))),
         )
     except OSError:
         raise InputError(f"no such file: {path}; is {run_dir} a finished fine-tuning or pseudo-label run?") from None
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} does not list models ({error}); run the training again") from None
+
+
+def write_ensemble(
+    run_dir: Path, models: Sequence[str], prior: float, image_size: int, cleaning: Sequence[str], **further: object
+) -> None:
+    """Write `models.json` for `read_ensemble`: folders of models below `run_dir`, and what a prediction has to know."""
+    about = {"prior": prior, "image_size": image_size, "clean": list(cleaning), **further}
+    write_json(run_dir / "models.json", {"models": list(models), **about})
 
 
 def predict_folder(
@@ -67,6 +81,7 @@ def predict_folder(
     image_size: int,
     batch_size: int,
     loader: LoaderConfig,
+    cleaning: Sequence[str] = (),
     accelerator: Accelerator,
     title: str,
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -79,6 +94,7 @@ def predict_folder(
         image_size=image_size,
         batch_size=batch_size,
         loader=loader,
+        cleaning=cleaning,
         accelerator=accelerator,
         title=title,
     )

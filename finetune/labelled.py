@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ssl_isic.data.cleaning import CleanNames
 from ssl_isic.data.folds import check_folds, read_folds
 from ssl_isic.data.images import ImagePool
 from ssl_isic.data.ram_cache import CachedLoaderConfig
@@ -28,6 +29,8 @@ class LabelledConfig(CachedLoaderConfig):
     """Column of labels, 0 or 1."""
     group: str = "patient_id"
     """Column whose values stay in one fold; `none` where the source has no patients."""
+    clean: CleanNames = []
+    """What is done to each image first, in order, in training and in every prediction: see `ssl-isic clean`."""
 
 
 @dataclass(frozen=True)

@@ -50,12 +50,14 @@ def predict(
     image_size: int,
     batch_size: int,
     loader: LoaderConfig,
+    cleaning: Sequence[str] = (),
     accelerator: Accelerator,
     title: str | None = None,
 ) -> Prediction:
     """Predict the pool's images `indices` (N,), of which -1 stands for an image that is not there.
 
     Every rank calls this and gets all N. The classifier must be in evaluation mode, on the accelerator's device.
+    `cleaning` names what is done to each image first: what was done in training.
     """
     blocks = forward_images(
         lambda pixels: classifier.logits(pixels).double(),
@@ -65,6 +67,7 @@ def predict(
         batch_size=batch_size,
         loader=loader,
         accelerator=accelerator,
+        cleaning=cleaning,
         title=title,
     )
     logits, readable = list[NDArray[np.float64]](), list[NDArray[np.bool_]]()

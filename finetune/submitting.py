@@ -53,6 +53,7 @@ def submit(config: SubmitConfig) -> None:
             image_size=ensemble.image_size,
             batch_size=config.batch_size,
             loader=config,
+            cleaning=ensemble.cleaning,
             accelerator=accelerator,
             title=str(folder.relative_to(config.run_dir)),
         )

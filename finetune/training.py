@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from finetune.classifier import Classifier, HeadConfig
+from finetune.ensemble import write_ensemble
 from finetune.labelled import Labelled, LabelledConfig, TrainingRows, read_labelled, rows_outside
 from finetune.losses import FocalConfig, LossConfig
 from finetune.predict import predict, write_predictions
@@ -26,6 +27,7 @@ from ssl_isic.data.loading import Order, ShuffledOrder, TrainingImages, steps_pe
 from ssl_isic.data.shown import shown_by
 from ssl_isic.data.views import TrainViewConfig, train_view
 from ssl_isic.errors import InputError
+from ssl_isic.evaluation.source import BackboneSource
 from ssl_isic.files import atomic_write, write_json
 from ssl_isic.loop import LoopConfig, build_accelerator, fit, total_steps
 from ssl_isic.metrics import bootstrap, classification_metrics, partial_auc, roc_auc
@@ -96,9 +98,20 @@ def start_run(config: FinetuneConfig, labelled: Labelled) -> Accelerator:
         open_run(config.run_dir, config)
         hashes = {LABELLED: f"{len(labelled.ids)} ids, sha256 {ids_hash(labelled.ids)}"}
         write_provenance(config.run_dir, config.seed, accelerator.num_processes, hashes)
-    for note in labelled.notes:
+    for note in [*labelled.notes, *_cleaning_notes(config)]:
         accelerator.print(note)
     return accelerator
+
+
+def _cleaning_notes(config: FinetuneConfig) -> list[str]:
+    """What to know where the backbone has learned from images that were cleaned otherwise."""
+    weights = config.backbone.weights
+    if weights is None or not Path(weights).is_dir():
+        return []
+    learned = BackboneSource(model=config.backbone.model, weights=weights).cleaning()
+    if learned == config.data.clean:
+        return []
+    return [f"the backbone has learned from images with clean={learned}; this run has data.clean={config.data.clean}"]
 
 
 def train_folds(
@@ -140,8 +153,8 @@ def train_fold(
     classifier = Classifier(config.head, config.loss, config.backbone, config.image_size, prior)
     columns = {"target": rows.target, "weight": rows.weight}
     views = train_view(config.views, config.image_size)
-    shown = shown_by(views, config.data.decode)
-    dataset = TrainingImages(pool, rows.indices, views, config.seed + fold, columns, shown=shown)
+    shown, cleaning = shown_by(views, config.data.decode), config.data.clean
+    dataset = TrainingImages(pool, rows.indices, views, config.seed + fold, columns, shown=shown, cleaning=cleaning)
     steps = steps_per_epoch(order, config.loop.batch_size)
     held = _HeldOut(config, labelled, pool, np.flatnonzero(labelled.fold == fold), accelerator)
     fit(
@@ -160,7 +173,7 @@ def train_fold(
     )
     p_malignant = held.probabilities(classifier.eval())
     if accelerator.is_main_process:
-        save_backbone(classifier.exported(), folder / "model", config.image_size)
+        save_backbone(classifier.exported(), folder / "model", config.image_size, config.data.clean)
         held.write(folder / "valid.csv", p_malignant)
         shutil.rmtree(folder / "checkpoints")  # a finished fold is never resumed
 
@@ -184,6 +197,7 @@ class _HeldOut:
             image_size=self.config.image_size,
             batch_size=self.config.loop.batch_size,
             loader=self.config.data,
+            cleaning=self.config.data.clean,
             accelerator=self.accelerator,
         )
         return predicted.probabilities(self.labelled.prevalence)
@@ -263,9 +277,7 @@ def _write_reports(
         print(f"the model of fold {folds[0]} has seen {shown} of {negatives} different negatives")
     write_json(run_dir / "summary.json", summary)
     models = [f"fold-{fold}/model" for fold in folds]
-    write_json(
-        run_dir / "models.json", {"models": models, "prior": labelled.prevalence, "image_size": config.image_size}
-    )
+    write_ensemble(run_dir, models, labelled.prevalence, config.image_size, config.data.clean)
 
 
 def _fold_row(run_dir: Path, fold: int, oof: pd.DataFrame) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from finetune.calibrate import Platt, fit_platt, shift_prior
-from finetune.ensemble import mean_probability, predict_folder, read_ensemble
+from finetune.ensemble import mean_probability, predict_folder, read_ensemble, write_ensemble
 from finetune.labelled import Labelled, TrainingRows, read_labelled
 from finetune.predict import write_predictions
 from finetune.training import LABELLED, FinetuneConfig, fold_folder, held_out, start_run, train_folds
@@ -25,7 +25,7 @@ from pseudolabel.selection import SelectionConfig, select
 from pseudolabel.unlabelled import UNLABELLED, Unlabelled, UnlabelledConfig, read_unlabelled
 from ssl_isic.data.images import ImagePool
 from ssl_isic.errors import InputError
-from ssl_isic.files import atomic_write, write_json
+from ssl_isic.files import atomic_write
 from ssl_isic.metrics import Interval, bootstrap, paired_bootstrap, partial_auc, roc_auc
 
 
@@ -101,12 +101,13 @@ class _Stage:
         given = self.config.round_0
         if not (given / "oof.csv").is_file():
             raise InputError(f"round_0={given}: no such file {given / 'oof.csv'}; give a finished fine-tuning run")
-        image_size = read_ensemble(given).image_size
-        if image_size != self.config.image_size:
-            raise InputError(
-                f"round_0={given} was trained at image_size={image_size}, this run at {self.config.image_size}; "
-                "set the same"
-            )
+        teacher = read_ensemble(given)
+        for key, there, here in (
+            ("image_size", teacher.image_size, self.config.image_size),
+            ("data.clean", teacher.cleaning, self.config.data.clean),
+        ):
+            if there != here:
+                raise InputError(f"round_0={given} was trained at {key}={there}, this run at {here}; set the same")
         oof = read_oof(given)
         folds = held_out(self.config, self.labelled)
         expected = {
@@ -175,6 +176,7 @@ class _Stage:
                 image_size=self.config.image_size,
                 batch_size=self.config.loop.batch_size,
                 loader=self.config.data,
+                cleaning=self.config.data.clean,
                 accelerator=self.accelerator,
                 title=f"round-{scored.number} fold {fold} on the pool",
             )
@@ -275,10 +277,7 @@ def _conclude(config: PseudolabelConfig, labelled: Labelled, kept: Round, report
     if ledgers:
         write_ledger(config.run_dir / "ledger.csv", pd.concat(ledgers))
     models = [os.path.relpath(fold_folder(kept.models, fold) / "model", config.run_dir) for fold in folds]
-    write_json(
-        config.run_dir / "models.json",
-        {"models": models, "prior": labelled.prevalence, "image_size": config.image_size, "round": kept.number},
-    )
+    write_ensemble(config.run_dir, models, labelled.prevalence, config.image_size, config.data.clean, round=kept.number)
     shown = [name for name in ("round", "pauc", "pauc_low", "pauc_high", "auc", "gain", "kept") if name in table]
     print(table[shown].to_string(index=False, float_format=lambda value: f"{value:.4f}"))
     print(f"round {kept.number} is kept; its models are named in {config.run_dir / 'models.json'}")

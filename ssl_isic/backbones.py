@@ -108,8 +108,12 @@ def check_input_size(model: nn.Module, size: int, key: str) -> None:
         raise InputError(f"{key}={size} does not divide into patches of {patch[0]} px; use a multiple of {patch[0]}")
 
 
-def save_backbone(model: nn.Module, folder: Path, image_size: int) -> None:
-    """Write `model` to `folder` in timm's form, whole or not at all. `image_size` is the side of its input, px."""
+def save_backbone(model: nn.Module, folder: Path, image_size: int, cleaning: Sequence[str] = ()) -> None:
+    """Write `model` to `folder` in timm's form, whole or not at all.
+
+    `image_size` is the side of its input, px; `cleaning` is what was done to the images it learned from. timm reads the
+    one and passes over the other, which stands as `clean` in config.json.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
         new = Path(scratch) / "new"
@@ -117,7 +121,8 @@ def save_backbone(model: nn.Module, folder: Path, image_size: int) -> None:
         new.mkdir()
         config = {**settings, "input_size": (3, image_size, image_size), "num_classes": model.num_classes}
         with full_disk_named(new):
-            save_for_hf(model, str(new), safe_serialization=True, model_config={"pretrained_cfg": config})
+            about = {"pretrained_cfg": config, "clean": list(cleaning)}
+            save_for_hf(model, str(new), safe_serialization=True, model_config=about)
         if folder.exists():
             os.replace(folder, Path(scratch) / "old")
         os.replace(new, folder)

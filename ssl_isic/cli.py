@@ -8,6 +8,7 @@ STAGES = {
     "pretrain": ("ssl_isic.pretrain", "learn a backbone from unlabelled images"),
     "shards": ("ssl_isic.shards", "write images as shards, to pretrain over a network"),
     "curves": ("ssl_isic.curves", "draw what a run has logged"),
+    "clean": ("ssl_isic.clean", "draw images before and after cleaning, to choose it by"),
     "folds": ("ssl_isic.data.folds", "split labelled images into grouped, stratified folds"),
     "finetune": ("finetune.train", "train a malignancy classifier on the folds"),
     "pseudolabel": ("pseudolabel.run", "teach the classifier on unlabelled images, round by round"),

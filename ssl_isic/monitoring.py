@@ -139,6 +139,7 @@ class Monitor:
                 batch_size=BATCH,
                 loader=self.loader,
                 accelerator=self.accelerator,
+                cleaning=self.pool.config.clean,
             )
         )
         values = np.concatenate([block.values for block in blocks]).astype(np.float64)

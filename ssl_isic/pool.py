@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from ssl_isic.data.cleaning import CleanNames
 from ssl_isic.data.groups import BalancedByGroup, SameGroup, numbered, pool_column
 from ssl_isic.data.images import ImagePool
 from ssl_isic.data.loading import Order, ShuffledOrder, TrainingImages
@@ -31,6 +32,8 @@ class PoolConfig(CachedLoaderConfig):
     """Named HDF5 files, folders of images or shards, and URLs of shards, pooled: data.sources.NAME=PATH_OR_URL."""
     shards: ShardReading = ShardReading()
     """How sources in shards are read."""
+    clean: CleanNames = []
+    """What is done to each image before its views are made, in order: see `ssl-isic clean`."""
     tables: dict[str, Path] = {}
     """CSV of a source, data.tables.NAME=PATH, with isic_id and the columns below; an image without a row is no one's."""
     patient: str = "patient_id"
@@ -97,7 +100,8 @@ class Pool:
             kind: self.groups(kind)[indices].astype(np.float64) for kind in columns
         }
         pairs = SameGroup(self.groups("lesion")[indices]) if self.config.second_view == "lesion" else None
-        return TrainingImages(self.images, indices, views, seed, numbers, pairs, shown_by(views, self.config.decode))
+        shown, cleaning = shown_by(views, self.config.decode), self.config.clean
+        return TrainingImages(self.images, indices, views, seed, numbers, pairs, shown, cleaning)
 
     def hashes(self) -> dict[str, str]:
         """For each source, a hash of its ids, or of the index of its shards: no gigabytes are read for it."""

@@ -116,7 +116,7 @@ def pretrain(config: PretrainConfig, rules: Mapping[str, str] | None = None) -> 
     )
     folder = config.run_dir / "backbone"
     if accelerator.is_main_process:
-        save_backbone(network, folder, config.views.size)
+        save_backbone(network, folder, config.views.size, config.data.clean)
         draw_curves(CurvesConfig(run_dir=config.run_dir))
         accelerator.print(
             f"{len(trained_on)} images of {len(pool.images.names)} sources, {len(held_out.indices)} held out; "

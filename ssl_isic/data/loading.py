@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler
 
+from ssl_isic.data.cleaning import clean
 from ssl_isic.data.decoding import ImageDecodeError, Shown, decode_rgb
 from ssl_isic.data.groups import SameGroup
 from ssl_isic.data.images import ImagePool
@@ -152,7 +153,8 @@ class TrainingImages(Dataset[dict[str, Any]]):
 
     An image that does not decode is replaced by the next that does, so that every rank keeps equal batches; its row is
     reported in the batch as `bad`. With `pairs`, every other view shows another photograph of the same lesion where there
-    is one. `shown` is what `decode_rgb` may rely on (`views.shown_by`).
+    is one. `shown` is what `decode_rgb` may rely on (`shown.shown_by`). `cleaning` names what is done to each image before
+    its views are made; it is then decoded whole, since what is thin is gone from a reduced one.
     """
 
     def __init__(
@@ -164,9 +166,11 @@ class TrainingImages(Dataset[dict[str, Any]]):
         columns: Mapping[str, NDArray[np.float64]] | None = None,
         pairs: SameGroup | None = None,
         shown: tuple[Shown, ...] = (),
+        cleaning: Sequence[str] = (),
     ) -> None:
         self.pool, self.indices, self.views, self.seed = pool, indices, views, seed
-        self.columns, self.pairs, self.shown = dict(columns or {}), pairs, shown
+        self.columns, self.pairs = dict(columns or {}), pairs
+        self.shown, self.cleaning = () if cleaning else shown, cleaning
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -220,7 +224,7 @@ class TrainingImages(Dataset[dict[str, Any]]):
             return None
 
     def _pixels(self, row: int) -> Image:
-        return decode_rgb(self.pool.read(int(self.indices[row])), self.shown)
+        return clean(decode_rgb(self.pool.read(int(self.indices[row])), self.shown), self.cleaning)
 
     def id_of(self, row: int) -> str:
         """The `isic_id` of dataset row `row`."""

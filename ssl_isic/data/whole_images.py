@@ -1,6 +1,6 @@
 """Whole images, as they are embedded and classified: each once, in order, nothing random."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from ssl_isic.data.cleaning import clean
 from ssl_isic.data.decoding import ImageDecodeError, Shown, decode_rgb
 from ssl_isic.data.images import ImagePool
 from ssl_isic.data.loading import Batch
@@ -19,7 +20,8 @@ from ssl_isic.data.workers import LoaderConfig
 class EvaluationImages(Dataset[tuple[Image, bool]]):
     """Each image once, whole. An image that is missing (index -1) or does not decode comes back black and not `readable`.
 
-    `view` makes an image of `size` x `size` px; `shown` is what `decode_rgb` may rely on.
+    `view` makes an image of `size` x `size` px; `shown` is what `decode_rgb` may rely on. `cleaning` names what is done to
+    each image first; it is then decoded whole.
     """
 
     def __init__(
@@ -29,8 +31,10 @@ class EvaluationImages(Dataset[tuple[Image, bool]]):
         view: Callable[[Image], Image],
         size: int,
         shown: tuple[Shown, ...] = (),
+        cleaning: Sequence[str] = (),
     ) -> None:
-        self.pool, self.indices, self.view, self.size, self.shown = pool, indices, view, size, shown
+        self.pool, self.indices, self.view, self.size = pool, indices, view, size
+        self.shown, self.cleaning = () if cleaning else shown, cleaning
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -39,7 +43,7 @@ class EvaluationImages(Dataset[tuple[Image, bool]]):
         try:
             if self.indices[row] < 0:
                 raise ImageDecodeError("no image")
-            pixels = decode_rgb(self.pool.read(int(self.indices[row])), self.shown)
+            pixels = clean(decode_rgb(self.pool.read(int(self.indices[row])), self.shown), self.cleaning)
         except ImageDecodeError:
             return np.zeros((self.size, self.size, 3), np.uint8), False
         return self.view(pixels), True

@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from pydantic import Field
 
+from ssl_isic.data.cleaning import CleanNames
 from ssl_isic.data.images import ImagePool
 from ssl_isic.data.tables import match_ids, read_table
 from ssl_isic.data.workers import LoaderConfig
@@ -33,6 +34,12 @@ class ReadingConfig(LoaderConfig):
     """HDF5 file or folder of images."""
     batch_size: int = Field(256, ge=1)
     """Images of one forward pass on one rank."""
+    clean: CleanNames | None = None
+    """What is done to each image first, in order; null does what was done when a backbone's weights were trained."""
+
+    def cleaning_for(self, backbone: BackboneSource) -> list[str]:
+        """What is done to each image before `backbone` sees it. InputError as `BackboneSource.cleaning`."""
+        return backbone.cleaning() if self.clean is None else self.clean
 
 
 class EmbedConfig(ReadingConfig):
@@ -62,7 +69,8 @@ def embed(config: EmbedConfig) -> None:
     accelerator = Accelerator()
     embedder = Embedder(open_backbone(config.backbone, image_size)).to(accelerator.device)
     write = _write_parquet if config.out.suffix == ".parquet" else write_npy
-    blocks = embedded(embedder, pool, ids, indices, image_size, config, accelerator, title=config.out.name)
+    cleaning = config.cleaning_for(config.backbone)
+    blocks = embedded(embedder, pool, ids, indices, image_size, config, cleaning, accelerator, title=config.out.name)
     readable = write_on_main(write, config.out, ids, blocks, accelerator)
     if readable is None:
         return
@@ -79,10 +87,11 @@ def embedded(
     indices: NDArray[np.int64],
     image_size: int,
     reading: ReadingConfig,
+    cleaning: Sequence[str],
     accelerator: Accelerator,
     title: str,
 ) -> Iterator[Block]:
-    """Yield float32 features (R, D) of `indices` (N,) in order, zeros for an image that could not be read.
+    """Yield float32 features (R, D) of `indices` (N,), cleaned, in order; zeros for an image that could not be read.
 
     Raises:
         InputError: features that are not finite, on every rank alike.
@@ -96,6 +105,7 @@ def embedded(
         batch_size=reading.batch_size,
         loader=reading,
         accelerator=accelerator,
+        cleaning=cleaning,
         title=title,
     ):
         values[~readable] = 0

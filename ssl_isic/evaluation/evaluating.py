@@ -158,8 +158,10 @@ def _write_pictures(config: EvaluateConfig, comparison: Comparison, shots: list[
     for found in backbones:
         heading = f"{found.name}: nearest lesions of other groups (orange: malignant, blue: benign)"
         path = config.out / f"neighbours-{found.name}.png"
-        neighbour_sheet(comparison.features(found), lesions, comparison.kept.pool, queries, path, heading)
-        _write_patches(config.backbones[found.name], found.name, comparison, queries, config.out)
+        source = config.backbones[found.name]
+        cleaning = config.cleaning_for(source)
+        neighbour_sheet(comparison.features(found), lesions, comparison.kept.pool, queries, path, heading, cleaning)
+        _write_patches(source, found.name, comparison, queries, config.out)
     rows = map_rows(lesions.target, config.seed)
     labels = np.where(lesions.target[rows] == 1, "malignant", "benign")
     feature_map(
@@ -187,6 +189,7 @@ def _write_patches(
         queries,
         out / f"patches-{name}.png",
         name,
+        kept.reading.cleaning_for(source),
     )
 
 
@@ -203,6 +206,7 @@ def _about(config: EvaluateConfig, comparison: Comparison) -> dict[str, Any]:
         "group": config.group,
         "folds": int(np.unique(lesions.fold).size),
         "image_size": config.image_size,
+        "clean": {name: config.cleaning_for(source) for name, source in config.backbones.items()},
         "seed": config.seed,
         "knn": {"k": NEIGHBOURS, "temperature": TEMPERATURE},
         "probe": {"c_grid": C_GRID, "inner_folds": INNER_FOLDS, "shares": SHARES, "draws": config.draws},

@@ -1,6 +1,6 @@
 """Every image through a network once: none dropped, none repeated, in order, on one process or many."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -40,17 +40,19 @@ def forward_images(
     batch_size: int,
     loader: LoaderConfig,
     accelerator: Accelerator,
+    cleaning: Sequence[str] = (),
     title: str | None = None,
 ) -> Iterator[Block]:
     """Yield the pool's images `indices` (N,) in order, of which -1 stands for an image that is not there.
 
     Every rank calls this, goes through a share of the images in batches of `batch_size`, and is given all of them, one
     batch of each rank at a time: no rank has to hold all N. The network must be in evaluation mode, on the accelerator's
-    device. `title` heads a progress bar on the main process; None shows none.
+    device. `cleaning` names what is done to each image first. `title` heads a progress bar on the main process; None
+    shows none.
     """
     rank, ranks = accelerator.process_index, accelerator.num_processes
     shown = (Shown(image_size),) if loader.decode == "reduced" else ()
-    images = EvaluationImages(pool, indices, eval_view(image_size), image_size, shown)
+    images = EvaluationImages(pool, indices, eval_view(image_size), image_size, shown, cleaning)
     mine = np.arange(rank, len(indices), ranks)
     batches = evaluation_loader(images, mine, batch_size, loader, pin_memory=accelerator.device.type == "cuda")
     hidden = title is None or not accelerator.is_main_process

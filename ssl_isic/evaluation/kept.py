@@ -37,8 +37,12 @@ class KeptFeatures:
     accelerator: Accelerator
 
     def key(self, source: BackboneSource) -> str:
-        """A hash of weights, ids, file of images, size and precision. Opens the backbone: InputError as `open_backbone`."""
-        return self._key(fingerprint(Embedder(open_backbone(source, self.image_size))), self.image_size)
+        """A hash of weights, ids, file of images, size, cleaning and precision.
+
+        Opens the backbone: InputError as `open_backbone`.
+        """
+        network = fingerprint(Embedder(open_backbone(source, self.image_size)))
+        return self._key(network, self.image_size, self.reading.cleaning_for(source))
 
     def embed(self, source: BackboneSource, key: str, title: str) -> None:
         """Embed the images unless they already are, under `key`. Every rank calls this."""
@@ -53,6 +57,7 @@ class KeptFeatures:
             self.indices,
             self.image_size,
             self.reading,
+            self.reading.cleaning_for(source),
             self.accelerator,
             title,
         )
@@ -64,7 +69,7 @@ class KeptFeatures:
 
     def colour(self) -> str:
         """Compute the twelve colour numbers unless they are there; returns their key. The main process calls this."""
-        key = self._key("colour", None)
+        key = self._key("colour", None, [])
         if not self._path(key).exists():
             starts = range(0, len(self.indices), COLOUR_BLOCK)
             parts = (self.indices[start : start + COLOUR_BLOCK] for start in starts)
@@ -98,8 +103,9 @@ class KeptFeatures:
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}.npy"
 
-    def _key(self, network: str, image_size: int | None) -> str:
+    def _key(self, network: str, image_size: int | None, cleaning: Sequence[str]) -> str:
         paths = [Path(store.path) for store in self.pool.stores]
         stores = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-        all_of_it = [network, list(self.ids), stores, image_size, self.reading.decode, self.accelerator.mixed_precision]
+        how = [image_size, list(cleaning), self.reading.decode, self.accelerator.mixed_precision]
+        all_of_it = [network, list(self.ids), stores, *how]
         return hashlib.sha256(json.dumps(all_of_it).encode()).hexdigest()[:32]

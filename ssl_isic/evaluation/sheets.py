@@ -1,5 +1,6 @@
 """Contact sheets: which lesions a backbone takes for alike, and what it makes of each part of a lesion."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -7,6 +8,7 @@ import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
+from ssl_isic.data.cleaning import clean
 from ssl_isic.data.decoding import decode_rgb
 from ssl_isic.data.images import ImagePool
 from ssl_isic.data.views import Image, eval_view
@@ -32,16 +34,27 @@ def query_rows(target: NDArray[np.float64], seed: int, each: int = QUERIES_A_CLA
 
 
 def neighbour_sheet(
-    features_ND: Features, lesions: Lesions, pool: ImagePool, queries: NDArray[np.intp], path: Path, title: str
+    features_ND: Features,
+    lesions: Lesions,
+    pool: ImagePool,
+    queries: NDArray[np.intp],
+    path: Path,
+    title: str,
+    cleaning: Sequence[str] = (),
 ) -> None:
-    """Write a PNG: a row a query lesion, then its nearest lesions of other groups; frames are orange where malignant."""
+    """Write a PNG: a row a query lesion, then its nearest lesions of other groups; frames are orange where malignant.
+
+    Lesions are shown as the backbone was given them, after `cleaning`.
+    """
     found = nearest(features_ND, queries, SHEET_NEIGHBOURS, lesions.groups)
     rows = []
     for query, neighbours in zip(queries.tolist(), found, strict=True):
         there = neighbours[neighbours >= 0].tolist()
         alike = sum(lesions.target[row] == lesions.target[query] for row in there)
         inner = TILE_PX - 2 * FRAME_PX
-        pictures = [_framed(_seen(pool, lesions, row, inner), _colour(lesions, row)) for row in (query, *there)]
+        pictures = [
+            _framed(_seen(pool, lesions, row, inner, cleaning), _colour(lesions, row)) for row in (query, *there)
+        ]
         rows.append((f"{_kind(lesions, query)} {lesions.ids[query]}: {alike} of {len(there)} alike", pictures))
     heads = ["query", *(str(place + 1) for place in range(max(len(pictures) for _, pictures in rows) - 1))]
     contact_sheet(rows, path, columns=heads, title=title, tile_px=TILE_PX)
@@ -56,6 +69,7 @@ def patch_sheet(
     queries: NDArray[np.intp],
     path: Path,
     title: str,
+    cleaning: Sequence[str] = (),
 ) -> None:
     """Write a PNG: a row a query lesion, then its patches in the colours of their principal components.
 
@@ -63,7 +77,7 @@ def patch_sheet(
     has any to show, brightest where it is most in this lesion; and last the patches as `untrained` has them, a network
     of the same architecture.
     """
-    pictures = [_seen(pool, lesions, row, image_size) for row in queries.tolist()]
+    pictures = [_seen(pool, lesions, row, image_size, cleaning) for row in queries.tolist()]
     maps = patch_maps(embedder, pictures)
     patches, share = component_colours(maps.features)
     columns = {f"patches ({share:.0%})": patches}
@@ -74,7 +88,7 @@ def patch_sheet(
     inner = PATCHES_TILE_PX - 2 * FRAME_PX
     rows = []
     for place, row in enumerate(queries.tolist()):
-        lesion = _framed(_seen(pool, lesions, row, inner), _colour(lesions, row))
+        lesion = _framed(_seen(pool, lesions, row, inner, cleaning), _colour(lesions, row))
         tiles = [_framed(_enlarged(of_all[place], inner), PAPER_RGB) for of_all in columns.values()]
         rows.append((f"{_kind(lesions, row)} {lesions.ids[row]}", [lesion, *tiles]))
     _, height, width, _ = patches.shape
@@ -90,9 +104,9 @@ def _colour(lesions: Lesions, row: int) -> RGB:
     return MALIGNANT_RGB if lesions.target[row] else BENIGN_RGB
 
 
-def _seen(pool: ImagePool, lesions: Lesions, row: int, size: int) -> Image:
+def _seen(pool: ImagePool, lesions: Lesions, row: int, size: int, cleaning: Sequence[str]) -> Image:
     """The image as a network of inputs of `size` px is given it."""
-    return eval_view(size)(decode_rgb(pool.read(int(lesions.indices[row]))))
+    return eval_view(size)(clean(decode_rgb(pool.read(int(lesions.indices[row]))), cleaning))
 
 
 def _glow(attention: NDArray[np.float32]) -> Image:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ssl_isic.backbones import BackboneConfig, build_backbone, check_input_size, normalization_of
 from ssl_isic.config import Config
+from ssl_isic.data.cleaning import check_names
 from ssl_isic.errors import InputError
 
 TIMM = "timm"
@@ -59,6 +60,18 @@ class BackboneSource(Config):
             return int(settings["input_size"][-1])
         except (KeyError, IndexError, TypeError, ValueError):
             raise InputError(f"nothing says the size of images for {self.architecture()}; set image_size") from None
+
+    def cleaning(self) -> list[str]:
+        """What was done to the images that the weights were trained on; nothing where nothing says it.
+
+        Raises:
+            InputError: a folder that names a cleaning which is not there.
+        """
+        names = self.folder_settings().get("clean", [])
+        try:
+            return check_names([str(name) for name in names])
+        except (TypeError, ValueError) as error:
+            raise InputError(f"backbone.weights: clean in {self.weights}/config.json: {error}; set clean") from None
 
     def folder_settings(self) -> dict[str, Any]:
         """What the folder's config.json holds, as timm writes it; nothing where the weights are no such folder."""

@@ -1,6 +1,7 @@
 """The submission is the mean of the folds' models, computed here again with plain timm; no image loses its row."""
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from finetune.submit import main
 PRIOR = 8 / 36
 
 
-def by_plain_timm(run_dir: Path, jpegs: list[bytes]) -> NDArray[np.float64]:
+def by_plain_timm(run_dir: Path, jpegs: list[bytes], to_hsv: bool = False) -> NDArray[np.float64]:
     """Mean probability over the folds' models, (N,): area-resized to 32 px, normalised as each config.json says."""
     members = []
     for fold in range(3):
@@ -29,7 +30,9 @@ def by_plain_timm(run_dir: Path, jpegs: list[bytes]) -> NDArray[np.float64]:
         assert settings["input_size"] == [3, 32, 32]
         p = []
         for jpeg in jpegs:
-            pixels = cv2.resize(simplejpeg.decode_jpeg(jpeg), (32, 32), interpolation=cv2.INTER_AREA)
+            image = simplejpeg.decode_jpeg(jpeg)
+            image = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL) if to_hsv else image
+            pixels = cv2.resize(image, (32, 32), interpolation=cv2.INTER_AREA)
             normalised = (pixels / 255 - settings["mean"]) / settings["std"]
             with torch.no_grad():
                 logit = model(torch.tensor(normalised, dtype=torch.float32).permute(2, 0, 1)[None])
@@ -55,6 +58,25 @@ def test_it_is_the_mean_of_the_models_in_the_samples_order(
     assert np.allclose(scores, by_plain_timm(finetuned, [lesion_jpegs[name] for name in ids]), rtol=1e-5, atol=0)
     assert len({*scores}) == 12
     assert not (tmp_path / "submission_bad_images.csv").exists()
+
+
+def test_images_are_cleaned_as_the_models_images_were(
+    tmp_path: Path, finetuned: Path, lesions: Path, lesion_jpegs: dict[str, bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir, ids, out = tmp_path / "run", list(lesion_jpegs)[36:], tmp_path / "submission.csv"
+    shutil.copytree(finetuned, run_dir)
+    listed = json.loads((run_dir / "models.json").read_text())
+    sample = write_sample(tmp_path / "sample.csv", ids)
+    words = [f"run_dir={run_dir}", f"images={lesions}", f"sample={sample}", f"out={out}", "workers=0"]
+    (run_dir / "models.json").write_text(json.dumps({**listed, "clean": ["hsv"]}))
+    assert main(words) == 0
+    expected = by_plain_timm(run_dir, [lesion_jpegs[name] for name in ids], to_hsv=True)
+    assert np.allclose(check_submission(out, sample), expected, rtol=1e-5, atol=0)
+    assert main([*words, "clean=[hair]"]) == 2
+    assert "unknown key clean" in capsys.readouterr().err
+    (run_dir / "models.json").write_text(json.dumps({**listed, "clean": ["hvs"]}))
+    assert main(words) == 2
+    assert "no cleaning is called hvs; did you mean hsv?" in capsys.readouterr().err
 
 
 def test_an_image_that_cannot_be_read_gets_the_prior_and_is_named(

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,9 @@ def test_every_labelled_lesion_is_scored_once_by_the_model_that_never_saw_it(
         assert np.allclose(scores, rows["p_malignant"], rtol=1e-6, atol=0)
 
 
-def saved_model_scores(run_dir: Path, fold: int, rows: pd.DataFrame, images: Path) -> NDArray[np.float64]:
+def saved_model_scores(
+    run_dir: Path, fold: int, rows: pd.DataFrame, images: Path, cleaning: Sequence[str] = ()
+) -> NDArray[np.float64]:
     """Probabilities (N,) of the lesions of `rows` by the saved model of a fold."""
     pool = ImagePool({"labelled": images})
     stored = [name.decode() for name in pool.slice_of("labelled")[1]]
@@ -85,6 +87,7 @@ def saved_model_scores(run_dir: Path, fold: int, rows: pd.DataFrame, images: Pat
         image_size=32,
         batch_size=6,
         loader=LoaderConfig(workers=0),
+        cleaning=cleaning,
         accelerator=Accelerator(cpu=True),
         title="",
     )
@@ -99,6 +102,33 @@ def test_a_saved_vit_scores_as_it_did_in_training(
     assert main(words) == 0
     oof = pd.read_csv(tmp_path / "oof.csv")
     assert np.allclose(saved_model_scores(tmp_path, 2, oof, labelled_files.images), oof["p_malignant"], rtol=1e-6)
+
+
+def test_a_run_that_cleans_says_so_beside_its_models_and_scores_cleaned_images(
+    tmp_path: Path, tiny_finetune: list[str], labelled_files: Any
+) -> None:
+    words = [f"run_dir={tmp_path}", *tiny_finetune, "folds=[2]", "loop.epochs=1", "data.clean=[shades_of_gray,hsv]"]
+    assert main(words) == 0
+    names = ["shades_of_gray", "hsv"]
+    assert json.loads((tmp_path / "models.json").read_text())["clean"] == names
+    assert json.loads((tmp_path / "fold-2" / "model" / "config.json").read_text())["clean"] == names
+    assert timm.create_model(f"local-dir:{tmp_path / 'fold-2' / 'model'}", pretrained=True).num_classes == 1
+    oof = pd.read_csv(tmp_path / "oof.csv")
+    scores = saved_model_scores(tmp_path, 2, oof, labelled_files.images, names)
+    assert np.allclose(scores, oof["p_malignant"], rtol=1e-6)
+    assert not np.allclose(saved_model_scores(tmp_path, 2, oof, labelled_files.images), oof["p_malignant"], rtol=1e-3)
+
+
+def test_a_backbone_that_learned_from_images_cleaned_otherwise_is_noted(
+    tmp_path: Path, tiny_finetune: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_backbone(build_backbone(BackboneConfig(model="test_resnet"), 32), tmp_path / "backbone", 32, ["hair"])
+    monkeypatch.setattr(finetune.training, "train_folds", lambda *_: None)
+    words = [*tiny_finetune, f"backbone.weights={tmp_path / 'backbone'}"]
+    assert main([f"run_dir={tmp_path / 'other'}", *words]) == 0
+    assert "learned from images with clean=['hair']; this run has data.clean=[]" in capsys.readouterr().out
+    assert main([f"run_dir={tmp_path / 'same'}", *words, "data.clean=[hair]"]) == 0
+    assert "learned from" not in capsys.readouterr().out
 
 
 def test_no_fold_trains_on_itself(
@@ -137,7 +167,8 @@ def test_the_report_tells_the_last_epoch_from_the_best(finetuned: Path) -> None:
 
 def test_the_models_are_listed_with_what_prediction_needs(finetuned: Path, labelled_files: Any) -> None:
     listed = json.loads((finetuned / "models.json").read_text())
-    assert listed == {"models": [f"fold-{k}/model" for k in FOLDS], "prior": 8 / 36, "image_size": 32}
+    models = [f"fold-{k}/model" for k in FOLDS]
+    assert listed == {"models": models, "prior": 8 / 36, "image_size": 32, "clean": []}
     for name in listed["models"]:
         model = timm.create_model(f"local-dir:{finetuned / name}", pretrained=True)
         assert model.num_classes == 1

@@ -316,6 +316,8 @@ def test_wrong_input_is_one_line(
             (f"data.folds={tmp_path / 'folds.csv'}", f"round_0={round_0} was trained on other folds than"),
             (f"round_0={tmp_path}", "a finished fine-tuning run"),
             ("image_size=48", "was trained at image_size=32, this run at 48"),
+            ("data.clean=[hair]", "was trained at data.clean=[], this run at ['hair']"),
+            ("data.clean=[hiar]", "data.clean: no cleaning is called hiar; did you mean hair?"),
             ("folds=[1]", "name 2 or more; a fold's teacher is calibrated on the other folds"),
             (f"pool.table={tmp_path / 'labelled.csv'}", "every image is labelled"),
             (f"pool.table={tmp_path / 'strangers.csv'}", "2 of 2 ids of"),

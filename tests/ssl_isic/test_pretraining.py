@@ -67,6 +67,16 @@ def test_bad_input_is_one_line_and_leaves_no_weights(
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
+def test_the_backbone_says_how_its_images_were_cleaned(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert pretrain.main([*words, "data.clean=[shades_of_gray,hsv]"]) == 0
+    settings = json.loads((tmp_path / "run" / "backbone" / "config.json").read_text())
+    assert settings["clean"] == ["shades_of_gray", "hsv"]
+    assert pretrain.main([*words, "data.clean=[hsv]"]) == 2
+    assert "holds a run with data.clean=['shades_of_gray', 'hsv']" in capsys.readouterr().err
+
+
 def test_weights_of_another_shape_are_named(
     words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_isic.data.decoding import decode_rgb
+from ssl_isic.data.cleaning import clean
+from ssl_isic.data.decoding import Shown, decode_rgb
 from ssl_isic.data.images import ImagePool
 from ssl_isic.data.loading import (
     BatchLayout,
@@ -201,3 +202,16 @@ def test_evaluation_keeps_every_row_in_order(
             assert not images[row].any()
     some = list(evaluation_loader(dataset, np.array([6, 0]), 5, LoaderConfig(workers=0), pin_memory=False))
     assert torch.equal(some[0]["images"], images[[6, 0]])
+
+
+def test_images_are_cleaned_once_before_their_views(lesions: Path, lesion_jpegs: dict[str, bytes]) -> None:
+    pool, names = ImagePool({"a": lesions}), ["shades_of_gray", "pad_square", "hsv"]
+    expected = clean(decode_rgb(lesion_jpegs[pool.id_of(5)]), names)
+    every, views = np.arange(48), simclr_views(ViewsConfig(size=32))
+    training = TrainingImages(pool, every, views, seed=1, shown=(Shown(4),), cleaning=names)
+    np.testing.assert_array_equal(training[Draw(5, 9)]["views"], views(expected, (1, 9)))
+    # an image to be cleaned is decoded whole, whatever is shown of it
+    pixels, readable = EvaluationImages(pool, every, eval_view(24), 24, (Shown(4),), names)[5]
+    assert readable
+    np.testing.assert_array_equal(pixels, eval_view(24)(expected))
+    assert not np.array_equal(pixels, EvaluationImages(pool, every, eval_view(24), 24)[5][0])

@@ -1,6 +1,8 @@
 """Features keep their order and their rows; they are plain timm's, on one process as on two."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -21,11 +23,13 @@ from ssl_isic.embed import main
 WriteHdf5 = Callable[[Path, Mapping[str, bytes]], Path]
 
 
-def by_plain_timm(folder: Path, jpegs: list[bytes]) -> NDArray[np.float32]:
+def by_plain_timm(folder: Path, jpegs: list[bytes], conversion: int | None = None) -> NDArray[np.float32]:
     """Features (N, D) of one batch: area-resized to 32 px, normalised as the folder's config.json says."""
     model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
     mean, std = (255 * torch.tensor(model.pretrained_cfg[key]).view(3, 1, 1) for key in ("mean", "std"))
-    images = [cv2.resize(simplejpeg.decode_jpeg(jpeg), (32, 32), interpolation=cv2.INTER_AREA) for jpeg in jpegs]
+    images = [simplejpeg.decode_jpeg(jpeg) for jpeg in jpegs]
+    images = images if conversion is None else [cv2.cvtColor(image, conversion) for image in images]
+    images = [cv2.resize(image, (32, 32), interpolation=cv2.INTER_AREA) for image in images]
     pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous().float()
     with torch.no_grad():
         features: NDArray[np.float32] = model((pixels - mean) / std).numpy()
@@ -51,6 +55,24 @@ def test_features_are_plain_timms_to_the_last_bit_in_the_tables_order(
     assert named["isic_id"].tolist() == ids
     assert named["readable"].all()
     assert sorted(path.name for path in out.parent.iterdir()) == ["features.ids.csv", "features.npy"]
+
+
+def test_images_are_cleaned_as_the_weights_say_or_as_the_key_says(
+    tmp_path: Path, backbone_folder: Path, lesions: Path, lesion_jpegs: dict[str, bytes]
+) -> None:
+    folder = tmp_path / "backbone"
+    shutil.copytree(backbone_folder, folder)
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**settings, "clean": ["hsv"]}))
+    found = dict[str, NDArray[np.float32]]()
+    for name, words in {"null": [], "none": ["clean=[]"], "lab": ["clean=[lab]"]}.items():
+        out = tmp_path / f"{name}.npy"
+        assert main([f"backbone={folder}", f"images={lesions}", f"out={out}", "workers=0", *words]) == 0
+        found[name] = np.load(out)
+    jpegs = list(lesion_jpegs.values())
+    assert np.array_equal(found["none"], by_plain_timm(folder, jpegs))
+    for name, code in {"null": cv2.COLOR_RGB2HSV_FULL, "lab": cv2.COLOR_RGB2LAB}.items():
+        assert np.array_equal(found[name], by_plain_timm(folder, jpegs, code))
 
 
 def test_without_a_table_it_is_every_image_in_the_order_of_their_ids_whatever_the_batch(

@@ -138,7 +138,7 @@ def test_what_was_done_is_not_done_again(
     assert "| 12 colour numbers " in capsys.readouterr().out
 
 
-def test_features_are_kept_by_weights_ids_images_and_size(
+def test_features_are_kept_by_weights_ids_images_size_and_cleaning(
     evaluated: tuple[Path, list[str]], labelled_files: Any
 ) -> None:
     out, _ = evaluated
@@ -149,12 +149,13 @@ def test_features_are_kept_by_weights_ids_images_and_size(
     reading = kept.ReadingConfig(images=labelled_files.images, workers=0)
     random = kept.BackboneSource(model="test_resnet")
 
-    def key(ids: list[str], size: int) -> str:
-        indices = np.arange(len(ids))
-        return kept.KeptFeatures(out, pool, ids, indices, size, reading, accelerator).key(random)
+    def key(ids: list[str], size: int, clean: list[str] | None = None) -> str:
+        indices, cleaned = np.arange(len(ids)), reading.model_copy(update={"clean": clean})
+        return kept.KeptFeatures(out, pool, ids, indices, size, cleaned, accelerator).key(random)
 
-    assert key(["a", "b"], 32) == key(["a", "b"], 32)
-    assert len({key(["a", "b"], 32), key(["b", "a"], 32), key(["a"], 32), key(["a", "b"], 64)}) == 4
+    assert key(["a", "b"], 32) == key(["a", "b"], 32) == key(["a", "b"], 32, [])
+    others = key(["b", "a"], 32), key(["a"], 32), key(["a", "b"], 64), key(["a", "b"], 32, ["hair"])
+    assert len({key(["a", "b"], 32), *others}) == 5
 
 
 def test_images_that_do_not_decode_are_left_out_for_all(

@@ -67,6 +67,22 @@ def test_a_fingerprint_tells_one_weight_and_the_normalisation_apart(backbone_fol
     assert fingerprint(Embedder(model)) != known
 
 
+def test_a_folder_says_how_its_images_were_cleaned(backbone_folder: Path, tmp_path: Path) -> None:
+    file = source(weights=str(backbone_folder / "model.safetensors"), model="test_resnet")
+    assert source(weights=str(backbone_folder)).cleaning() == file.cleaning() == []
+    assert source(model="test_resnet").cleaning() == []
+    folder = tmp_path / "cleaned"
+    shutil.copytree(backbone_folder, folder)
+    settings = json.loads((folder / "config.json").read_text())
+    for clean, message in {("hair", "hsv"): None, ("hiar",): "no cleaning is called hiar; did you mean hair"}.items():
+        (folder / "config.json").write_text(json.dumps({**settings, "clean": clean}))
+        if message is None:
+            assert source(weights=str(folder)).cleaning() == list(clean)
+        else:
+            with pytest.raises(InputError, match=message):
+                source(weights=str(folder)).cleaning()
+
+
 def test_each_wrong_way_is_one_line(backbone_folder: Path, tmp_path: Path) -> None:
     file = backbone_folder / "model.safetensors"
     text = tmp_path / "text.safetensors"
