@@ -51,9 +51,9 @@ class Blocks:
 
     def free(self, worker: int, size: int) -> int | None:
         """A block that `worker` may write `size` bytes to, or None."""
-        largest = self._pixels.values.shape[2]
-        free = np.flatnonzero(~self._taken.values[worker]) if size <= largest else []
-        return int(free[0]) if len(free) else None
+        if size > self._pixels.values.shape[2] or self._taken.values[worker].all():
+            return None
+        return int(self._taken.values[worker].argmin())
 
     def pixels(self, worker: int, block: int, size: int) -> NDArray[np.uint8]:
         """The first `size` bytes of a block."""
