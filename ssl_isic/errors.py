@@ -10,6 +10,8 @@ from typing import Protocol
 EXIT_OK = 0
 EXIT_INPUT = 2
 EXIT_INTERRUPTED = 130
+WORKER_ENDED = "DataLoader worker (pid"
+"""How torch begins to say that a loading process died. It may do so anywhere, since it hears of it by a signal."""
 
 
 class InputError(Exception):
@@ -40,6 +42,10 @@ def command(main: Callable[[Sequence[str]], None]) -> Command:
             return _report(str(error), EXIT_INTERRUPTED)
         except KeyboardInterrupt:
             return _report("interrupted; run the same command again to go on from what is saved", EXIT_INTERRUPTED)
+        except RuntimeError as error:
+            if not str(error).startswith(WORKER_ENDED):
+                raise
+            return _report(_about_worker(str(error)), EXIT_INPUT)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
@@ -48,6 +54,15 @@ def command(main: Callable[[Sequence[str]], None]) -> Command:
         return EXIT_OK
 
     return wrapped
+
+
+def _about_worker(message: str) -> str:
+    what = message.partition("killed by signal: ")[2].partition(".")[0] or "without a word"
+    full = "the shared memory (/dev/shm) may be full" if what == "Bus error" else "memory may have run out"
+    return (
+        f"a loading process ended ({what}): {full}; lower data.workers or data.prefetch, "
+        "and run the same command again to go on from what is saved"
+    )
 
 
 def _report(message: str, code: int) -> int:

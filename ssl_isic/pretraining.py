@@ -84,6 +84,7 @@ def pretrain(config: PretrainConfig, rules: Mapping[str, str] | None = None) -> 
     views = config.method.build_views(config.views)  # refuses a wrong preset before the folder is made a run of it
     accelerator = build_accelerator(config.loop, config.run_dir)
     micro_batch = _micro_batch(config.loop, accelerator)
+    pool.images.cache(config.data, show=accelerator.is_main_process)
     if accelerator.is_main_process:
         open_run(config.run_dir, config)
         keep_views(config.run_dir, views)
@@ -98,7 +99,6 @@ def pretrain(config: PretrainConfig, rules: Mapping[str, str] | None = None) -> 
     steps = steps_per_epoch(order, config.loop.batch_size)
     task = _task(config, order)
     _check_sizes(task, views, config.views)
-    pool.images.cache(config.data, show=accelerator.is_main_process)
     looks = len(held_out.indices) > 0
     watching = config.data.model_copy(update={"workers": 0})  # it looks at too few images to start processes for
     network = fit(

@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 from h5py import h5d, h5t
 
-from ssl_isic.data.shared_array import SharedArray
+from ssl_isic.data.shared_array import SharedArray, shared_zeros
 from ssl_isic.data.store import JpegStore, Stamp, changed
 from ssl_isic.errors import InputError
 
@@ -99,6 +99,8 @@ class Hdf5Store(JpegStore):
                 value: Any = h5py.Dataset(dataset)[()]
                 return value if isinstance(value, bytes) else bytes(value.tobytes())
         except (OSError, RuntimeError, KeyError) as error:
+            if Stamp.of(self._opened()) != self._stamp:
+                raise changed(self.path) from None
             raise InputError(f"{self.path}: {name.decode()} cannot be read ({error}); copy the file again") from None
         data = self._bytes_at(offset, dataset.get_storage_size())
         if dataset.get_type().get_class() == h5t.STRING:
@@ -136,12 +138,11 @@ class Hdf5Store(JpegStore):
     def _hdf5(self) -> h5py.File:
         if self._file is None or self._pid != os.getpid():  # h5py handles do not survive fork
             try:
-                there = Stamp.of(self.path)
+                if Stamp.of(self.path) != self._stamp:
+                    raise changed(self.path)
                 self._file = h5py.File(self.path, "r", rdcc_nbytes=HDF5_CHUNK_CACHE_BYTES)
             except OSError as error:
                 raise self._gone(error) from None
-            if there != self._stamp:
-                raise changed(self.path)
             self._pid = os.getpid()
         return self._file
 
@@ -161,7 +162,7 @@ class Hdf5Store(JpegStore):
 
 
 def _no_places(images: int) -> SharedArray:
-    return SharedArray((images, 2), np.int64)
+    return shared_zeros((images, 2), np.int64)
 
 
 def _holds_one_image(item: h5py.Dataset | h5py.Group) -> bool:

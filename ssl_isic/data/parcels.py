@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from ssl_isic.data.shared_array import SharedArray
+from ssl_isic.data.shared_array import SharedArray, shared_zeros
 from ssl_isic.data.steps.step import Image
 from ssl_isic.data.workers import LoaderConfig, worker_options
 from ssl_isic.errors import InputError
@@ -40,7 +40,7 @@ class Blocks:
     def __init__(self, loader: LoaderConfig, size: int) -> None:
         each = max(1, min(loader.prefetch + BEING_USED, MOST_BYTES // (loader.workers * size)))
         self._pixels = SharedArray((loader.workers, each, size), np.uint8)
-        self._taken = SharedArray((loader.workers, each), np.bool_)
+        self._taken = shared_zeros((loader.workers, each), np.bool_)
         self.number = next(self._numbers)
         self._known[self.number] = self
 
@@ -51,9 +51,9 @@ class Blocks:
 
     def free(self, worker: int, size: int) -> int | None:
         """A block that `worker` may write `size` bytes to, or None."""
-        largest = self._pixels.values.shape[2]
-        free = np.flatnonzero(~self._taken.values[worker]) if size <= largest else []
-        return int(free[0]) if len(free) else None
+        if size > self._pixels.values.shape[2] or self._taken.values[worker].all():
+            return None
+        return int(self._taken.values[worker].argmin())
 
     def pixels(self, worker: int, block: int, size: int) -> NDArray[np.uint8]:
         """The first `size` bytes of a block."""

@@ -1,7 +1,7 @@
 """An array in memory that this process shares with the workers it starts."""
 
-import multiprocessing
 from math import prod
+from multiprocessing.heap import BufferWrapper
 from typing import Any
 
 import numpy as np
@@ -9,18 +9,19 @@ from numpy.typing import DTypeLike, NDArray
 
 
 class SharedArray:
-    """Zeros at first; what one of the processes writes, all of them read. No worker holds a copy, and none grows by it.
+    """What one of the processes writes, all of them read. No worker holds a copy, and none grows by it.
 
-    Works by fork and by spawn. Nothing but the start of a worker may pickle it.
+    Works by fork and by spawn. Nothing but the start of a worker may pickle it. It is `multiprocessing.RawArray` without
+    its zeros: what it holds at first is not said, and what is never written to takes no memory.
     """
 
     def __init__(self, shape: tuple[int, ...], dtype: DTypeLike) -> None:
         self._shape, self._dtype = shape, np.dtype(dtype)
-        self._memory: Any = multiprocessing.RawArray("b", prod(shape) * self._dtype.itemsize)
+        self._memory = BufferWrapper(prod(shape) * self._dtype.itemsize)
         self.values = self._mapped()
 
     def _mapped(self) -> NDArray[Any]:
-        return np.frombuffer(self._memory, self._dtype).reshape(self._shape)
+        return np.frombuffer(self._memory.create_memoryview(), self._dtype).reshape(self._shape)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "values"}
@@ -28,3 +29,10 @@ class SharedArray:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self.values = self._mapped()
+
+
+def shared_zeros(shape: tuple[int, ...], dtype: DTypeLike) -> SharedArray:
+    """Such an array of zeros."""
+    array = SharedArray(shape, dtype)
+    array.values[...] = 0
+    return array

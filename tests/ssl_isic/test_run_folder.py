@@ -50,7 +50,8 @@ def test_a_run_that_saved_no_weights_may_be_replaced(tmp_path: Path) -> None:
 def test_what_does_not_change_the_weights_may_change(tmp_path: Path) -> None:
     open_run(tmp_path, config_of(tmp_path))
     save_weights(tmp_path)
-    data = {"sources": {"train": "a.hdf5"}, "workers": 7, "start_method": "spawn"}
+    data = {"sources": {"train": "a.hdf5"}, "workers": 7, "start_method": "spawn", "prefetch": 2}
+    data |= {"cache": "ram", "cache_gb": 3.5}
     loop = {"log_every": 3, "save_every": 9, "keep_checkpoints": 1, "trackers": ["tensorboard"]}
     open_run(tmp_path, config_of(tmp_path, data=data, loop=loop))
     assert "workers: 7" in (tmp_path / "config.yaml").read_text()

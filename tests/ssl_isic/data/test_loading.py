@@ -20,6 +20,7 @@ from ssl_isic.data.loading import (
     steps_per_epoch,
     training_loader,
 )
+from ssl_isic.data.ram_cache import CachedLoaderConfig
 from ssl_isic.data.views import ViewsConfig, eval_view, simclr_views
 from ssl_isic.data.whole_images import EvaluationImages, evaluation_loader
 from ssl_isic.data.workers import LoaderConfig
@@ -107,19 +108,35 @@ def training_images(path: Path, columns: Mapping[str, Any] | None = None) -> Tra
     return TrainingImages(pool, np.arange(len(pool)), views, seed=1, columns=columns)
 
 
-def batches_of(dataset: TrainingImages, workers: int, method: Any = "fork", total: int = 4) -> list[dict[str, Any]]:
-    stream = TrainingStream(ShuffledOrder(len(dataset), 0), BatchLayout(8), 0, total)
+def batches_of(
+    dataset: TrainingImages, workers: int, method: Any = "fork", total: int = 4, start: int = 0
+) -> list[dict[str, Any]]:
+    stream = TrainingStream(ShuffledOrder(len(dataset), 0), BatchLayout(8), start, total)
     return list(training_loader(dataset, stream, LoaderConfig(workers=workers, start_method=method), pin_memory=False))
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than a small machine has cores
 @pytest.mark.parametrize(
-    ("workers", "method"), [(1, "fork"), (2, "fork"), pytest.param(2, "spawn", marks=pytest.mark.slow)]
+    ("workers", "method", "cache", "start"),
+    [
+        (0, "fork", "ram", 0),
+        (1, "fork", "auto", 0),
+        (4, "fork", "none", 0),
+        (4, "fork", "ram", 3),  # resumed
+        (0, "fork", "auto", 2),
+        pytest.param(2, "spawn", "none", 0, marks=pytest.mark.slow),
+        pytest.param(2, "spawn", "ram", 1, marks=pytest.mark.slow),
+    ],
 )
-def test_workers_make_the_batches_that_one_process_makes(workers: int, method: str, lesions: Path) -> None:
-    dataset = training_images(lesions, {"target": np.arange(48) / 7})
-    alone = batches_of(dataset, 0)
-    together = batches_of(dataset, workers, method)
-    assert len(alone) == len(together) == 4
+def test_workers_make_the_batches_that_one_process_makes(
+    workers: int, method: str, cache: Any, start: int, lesions: Path
+) -> None:
+    columns = {"target": np.arange(48) / 7}
+    alone = batches_of(training_images(lesions, columns), 0, total=7)[start:]
+    dataset = training_images(lesions, columns)
+    dataset.pool.cache(CachedLoaderConfig(cache=cache), show=False)
+    together = batches_of(dataset, workers, method, total=7, start=start)
+    assert len(alone) == len(together) == 7 - start
     for one, other in zip(alone, together, strict=True):
         assert one.keys() == other.keys()
         assert torch.equal(one["row"], other["row"])

@@ -1,0 +1,86 @@
+"""A worker keeps to one thread, whatever the training process does, and its death is told in one line."""
+
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from threadpoolctl import threadpool_info, threadpool_limits
+
+from ssl_isic.data.parcels import Packing, parcels
+from ssl_isic.data.workers import LoaderConfig
+from ssl_isic.errors import command
+
+
+class Asking:
+    """Batches that say how many threads their worker has: OpenCV's, torch's, and the most of any other library."""
+
+    def pack(self, rows: list[int], packing: Packing) -> Any:
+        packing.put(0, [np.zeros((1, 1, 3), np.uint8)])
+        others = [pool["num_threads"] for pool in threadpool_info()]
+        return packing.sealed({"threads": np.array([cv2.getNumThreads(), torch.get_num_threads(), max(others)])})
+
+
+@pytest.fixture
+def many_threads() -> Iterator[None]:
+    """Three threads for OpenCV, torch and BLAS."""
+    before = cv2.getNumThreads(), torch.get_num_threads()
+    cv2.setNumThreads(3)
+    torch.set_num_threads(3)
+    with threadpool_limits(3):
+        yield
+    cv2.setNumThreads(before[0])
+    torch.set_num_threads(before[1])
+
+
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
+@pytest.mark.usefixtures("many_threads")
+def test_a_worker_has_one_thread_of_each_library(method: Any) -> None:
+    assert max(pool["num_threads"] for pool in threadpool_info()) == torch.get_num_threads() == cv2.getNumThreads() == 3
+    (answer,) = parcels(Asking(), 3, LoaderConfig(workers=1, start_method=method), sampler=[0], batch_size=1)
+    assert answer.numbers["threads"].tolist() == [1, 1, 1]
+
+
+class Dying:
+    """Batches, the third of which kills its worker."""
+
+    def pack(self, rows: list[int], packing: Packing) -> Any:
+        if rows[0] == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        packing.put(0, [np.zeros((1, 1, 3), np.uint8)])
+        return packing.sealed({})
+
+
+def test_a_worker_that_is_killed_is_told_in_one_line(capfd: pytest.CaptureFixture[str]) -> None:
+    @command
+    def stage(_: Sequence[str]) -> None:
+        list(parcels(Dying(), 3, LoaderConfig(workers=1), sampler=list(range(9)), batch_size=1))
+
+    assert stage([]) == 2
+    errors = capfd.readouterr().err
+    assert errors.count("\n") == 1
+    assert errors.startswith("ssl-isic: a loading process ended (")  # torch hears of it in one of two ways
+    assert "memory may have run out; lower data.workers or data.prefetch" in errors
+
+
+@pytest.mark.parametrize(("signal_name", "cause"), [("Bus error", "/dev/shm"), ("Killed", "memory may have run out")])
+def test_the_line_says_what_may_be_the_cause(signal_name: str, cause: str, capsys: pytest.CaptureFixture[str]) -> None:
+    @command
+    def stage(_: Sequence[str]) -> None:
+        raise RuntimeError(f"DataLoader worker (pid 12) is killed by signal: {signal_name}. It is possible that")
+
+    assert stage([]) == 2
+    assert cause in capsys.readouterr().err
+
+
+def test_another_error_keeps_its_traceback() -> None:
+    @command
+    def stage(_: Sequence[str]) -> None:
+        raise RuntimeError("ours")
+
+    with pytest.raises(RuntimeError, match="ours"):
+        stage([])
