@@ -1,0 +1,223 @@
+"""Which images show the same picture, encoded again, at another size, a little cropped, or mirrored.
+
+Each image is looked at as a small grey copy. Its perceptual hash is the signs of 64 of the copy's low frequencies; two hashes
+that differ in few bits make a candidate. Skin differs little from skin, and a black border or a dark corner is like another, so
+candidates are then compared by their details: the copies less what is smooth, every part of them at the same contrast.
+Shapes: N images; copies uint8 and details int8 (N, 32, 32); P pairs (P, 2) of images, the smaller number first, ascending.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations, pairwise
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.fft import dctn
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from tqdm import tqdm
+
+from ssl_isic.data.images import ImagePool
+from ssl_isic.data.loading import EvaluationImages, StartMethod, evaluation_loader
+from ssl_isic.data.views import Image
+
+Copies = NDArray[np.uint8]
+Details = NDArray[np.int8]
+Hashes = NDArray[np.uint64]
+Pairs = NDArray[np.int64]
+
+DISTANCE = 11
+"""Bits in which the hashes of one picture may differ; docs/folds.md says how this was chosen, and the next."""
+CORRELATION = 0.75
+"""Least correlation of the details of one picture."""
+NO_HASH = np.uint64(0)
+"""The hash of an image that does not decode or has no contrast; it is near none."""
+NO_PAIRS: Pairs = np.empty((0, 2), np.int64)
+
+_SIDE = 32
+_LEAST_CONTRAST = 1.0  # standard deviation of a small copy, grey levels
+_DETAIL_SIGMA = 1.25  # pixels of a small copy
+_NOISE = 2.0  # contrast below which a detail counts for less, grey levels
+_DETAIL_SCALE = 32.0
+_U, _V = np.mgrid[:_SIDE, :_SIDE]
+_FREQUENCIES = (_U + _V >= 1) & (_U + _V <= 10) & ~((_U == 5) & (_V == 5))  # 64 of them, and of each its mirror
+_WORDS, _WORD_BITS = 4, 16
+_READ_BLOCK, _JOIN_BLOCK, _COMPARE_BLOCK = 256, 1 << 20, 1 << 14
+
+
+@dataclass(frozen=True)
+class NearDuplicates:
+    """P pairs (P, 2) and the correlation of their details (P,)."""
+
+    pairs: Pairs
+    correlation: NDArray[np.float64]
+
+
+def small_copy(image: Image) -> Copies:
+    """The small grey copy (32, 32) of an image, uint8 (height, width, 3): each pixel the mean of its area."""
+    return _grey(_small_view(image=image)["image"])
+
+
+def small_copies(
+    pool: ImagePool, indices: NDArray[np.int64], workers: int, start_method: StartMethod = "fork"
+) -> Copies:
+    """The small copies (N, 32, 32) of the pool's images `indices`, read by `workers` processes; a kilobyte an image.
+
+    Black for an image that is not there (-1) or does not decode.
+    """
+    loader = evaluation_loader(
+        EvaluationImages(pool, indices, _small_view, _SIDE), np.arange(len(indices)), _READ_BLOCK, workers, start_method
+    )
+    copies = np.zeros((len(indices), _SIDE, _SIDE), np.uint8)
+    done = 0
+    with tqdm(total=len(indices), desc="small copies", unit="image", unit_scale=True) as bar:
+        for batch in loader:
+            grey = _grey(batch["images"].numpy())
+            copies[done : done + len(grey)] = grey
+            done += len(grey)
+            bar.update(len(grey))
+    return copies
+
+
+def perceptual_hash(image: Image) -> np.uint64:
+    """The hash of one image, uint8 (height, width, 3)."""
+    return np.uint64(perceptual_hashes(small_copy(image)[None])[0])
+
+
+def perceptual_hashes(copies: Copies) -> Hashes:
+    """The hashes (N,) of small copies: a bit is the sign of one coefficient of their cosine transform (pHash)."""
+    hashes = np.empty(len(copies), np.uint64)
+    for start in range(0, len(copies), _COMPARE_BLOCK):
+        block = copies[start : start + _COMPARE_BLOCK].astype(np.float32)
+        signs = dctn(block, axes=(1, 2))[:, _FREQUENCIES] > 0
+        flat = block.std(axis=(1, 2)) < _LEAST_CONTRAST
+        hashes[start : start + len(block)] = np.where(flat, NO_HASH, _packed(signs))
+    return hashes
+
+
+def near_duplicates(copies: Copies, distance: int, correlation: float, flips: bool = False) -> NearDuplicates:
+    """All pairs of images that show the same picture, or with `flips` also its mirror or its quarter turn.
+
+    Args:
+        copies: the images, small.
+        distance: bits in which their hashes differ at most.
+        correlation: of their details, at least.
+    """
+    candidates = close_pairs(perceptual_hashes(copies), distance, flips)
+    alike = correlations(copies, candidates, flips)
+    return NearDuplicates(candidates[alike >= correlation], alike[alike >= correlation])
+
+
+def close_pairs(hashes: Hashes, distance: int, flips: bool = False) -> Pairs:
+    """All pairs (P, 2) of `hashes` (N,) that differ in `distance` bits or fewer; with `flips` in any of 8 orientations.
+
+    Exact, by multi-index hashing (Norouzi, Punjani and Fleet, CVPR 2012): of the four 16-bit words of two such hashes at
+    least one pair differs in `distance // 4` bits or fewer, so only images with such words are compared.
+    """
+    known = np.flatnonzero(hashes != NO_HASH)
+    there = hashes[known]
+    codes = [np.empty(0, np.int64)]
+    for turned in _orientations(there) if flips else [there]:
+        codes.extend(_codes_within(there, turned, distance))
+    code = np.unique(np.concatenate(codes))
+    pairs: Pairs = known[np.stack(np.divmod(code, max(1, len(there))), axis=1)]
+    return pairs
+
+
+def correlations(copies: Copies, pairs: Pairs, flips: bool = False) -> NDArray[np.float64]:
+    """Correlation (P,) of the details of each pair of small copies, with `flips` the largest over 8 orientations."""
+    involved, place = np.unique(pairs, return_inverse=True)
+    details, place = _details(copies[involved]), place.reshape(-1, 2)
+    found = np.empty(len(pairs))
+    for start in range(0, len(pairs), _COMPARE_BLOCK):
+        block = place[start : start + _COMPARE_BLOCK]
+        left, right = (details[block[:, side]].astype(np.float32) for side in (0, 1))
+        size = np.sqrt(np.square(left).sum(axis=(1, 2)) * np.square(right).sum(axis=(1, 2)))
+        products = [np.einsum("pij,pij->p", left, turned) for turned in _turned(right, flips)]
+        found[start : start + len(block)] = np.max(products, axis=0) / np.maximum(size, 1)
+    return found
+
+
+def connected(size: int, pairs: Pairs) -> NDArray[np.int64]:
+    """A number for each of `size` images (N,), the same for images that a chain of pairs connects."""
+    links = coo_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(size, size))
+    return np.asarray(connected_components(links, directed=False)[1], np.int64)
+
+
+def _small_view(*, image: Image) -> dict[str, Image]:
+    return {"image": np.asarray(cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA), np.uint8)}
+
+
+def _grey(colour: Image) -> Copies:
+    return np.rint(colour.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)).astype(np.uint8)
+
+
+def _details(copies: Copies) -> Details:
+    """Copies less their blur, divided by the local contrast of what is left, with mean 0."""
+    details = np.empty(copies.shape, np.int8)
+    for row, copy in enumerate(copies):
+        rest = copy - cv2.GaussianBlur(copy.astype(np.float32), (0, 0), _DETAIL_SIGMA)
+        contrast = cv2.GaussianBlur(np.square(rest), (0, 0), _DETAIL_SIGMA) + _NOISE**2
+        even = rest / np.sqrt(contrast)
+        details[row] = np.rint((even - even.mean()) * _DETAIL_SCALE).clip(-127, 127)
+    return details
+
+
+def _turned(details: NDArray[np.float32], flips: bool) -> Iterator[NDArray[np.float32]]:
+    """Details (B, 32, 32) as they are, or with `flips` in all eight orientations."""
+    if not flips:
+        yield details
+        return
+    for own in (details, details.transpose(0, 2, 1)):
+        for rows in (1, -1):
+            for columns in (1, -1):
+                yield own[:, ::rows, ::columns]
+
+
+def _packed(bits: NDArray[np.bool_]) -> Hashes:
+    octets = np.ascontiguousarray(np.packbits(bits, axis=1, bitorder="little"))
+    return octets.view("<u8")[:, 0].astype(np.uint64)
+
+
+def _orientations(hashes: Hashes) -> Iterator[Hashes]:
+    """The hashes of the images turned over and around, in all eight ways: a mirror turns the signs of odd frequencies."""
+    u, v = _U[_FREQUENCIES], _V[_FREQUENCIES]
+    transposed = np.lexsort((u, v))
+    octets = hashes.astype("<u8").view(np.uint8).reshape(-1, 8)
+    bits = np.unpackbits(octets, axis=1, bitorder="little").astype(bool)
+    for own in (bits, bits[:, transposed]):
+        for mirrored in (np.zeros(64, bool), u % 2 == 1, v % 2 == 1, (u + v) % 2 == 1):
+            yield _packed(own ^ mirrored)
+
+
+def _codes_within(left: Hashes, right: Hashes, distance: int) -> Iterator[NDArray[np.int64]]:
+    """The pairs i < j of `left[i]` and `right[j]` within `distance`, as numbers i * N + j; some come more than once."""
+    size = len(left)
+    left_words, right_words = (hashes.astype("<u8").view("<u2").reshape(-1, _WORDS) for hashes in (left, right))
+    for word in range(_WORDS):
+        order = np.argsort(right_words[:, word], kind="stable")
+        starts = np.searchsorted(right_words[order, word], np.arange((1 << _WORD_BITS) + 1))
+        for mask in _masks(distance // _WORDS):
+            wanted = (left_words[:, word] ^ mask).astype(np.int64)
+            for i, at in _joined(starts[wanted], starts[wanted + 1]):
+                j = order[at]
+                near = (i < j) & (np.bitwise_count(left[i] ^ right[j]) <= distance)
+                yield i[near] * size + j[near]
+
+
+def _masks(radius: int) -> list[np.uint16]:
+    """All 16-bit words with `radius` bits or fewer."""
+    bits = [bits for count in range(radius + 1) for bits in combinations(range(_WORD_BITS), count)]
+    return [np.uint16(sum(1 << bit for bit in some)) for some in bits]
+
+
+def _joined(first: NDArray[np.int64], end: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Each row i with each place from `first[i]` to `end[i]`, in blocks of about a million."""
+    count = end - first
+    cuts = np.searchsorted(np.cumsum(count), np.arange(0, count.sum(), _JOIN_BLOCK), side="right")
+    for begin, stop in pairwise([*np.unique(cuts), len(count)]):
+        part = count[begin:stop]
+        rows = np.repeat(np.arange(begin, stop), part)
+        within = np.arange(len(rows)) - np.repeat(np.cumsum(part) - part, part)
+        yield rows, first[rows] + within
