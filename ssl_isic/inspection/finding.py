@@ -22,6 +22,7 @@ NOTED = {
     "duplicates": "images with the same bytes or pixels",
     "near-duplicates": "images that look alike, by perceptual hash or by the backbone",
     "overlap": "images of one source that another has too, or nearly",
+    "no-overlap": "two sources that share no image",
     "alike-apart": "alike images under two patients or lesions: a split by those columns puts them on two sides",
     "near-labels-differ": "near-duplicates that have different targets",
     "lesion-labels-differ": "a lesion whose photographs have different targets",

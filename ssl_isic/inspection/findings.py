@@ -1,6 +1,7 @@
 """What a pool's figures mean for a result: each finding in one line."""
 
 from collections.abc import Callable, Iterator
+from itertools import combinations
 
 import numpy as np
 
@@ -114,17 +115,15 @@ def _grouped_apart(seen: Inspected, kind: str, sets: ImageSets) -> Iterator[Find
 
 
 def _overlaps(seen: Inspected) -> Iterator[Finding]:
-    names = seen.pool.names
-    for kind, sets in seen.sets.items():
-        shared = shared_between(sets, seen.source, len(names))
-        for one in range(len(names)):
-            for other in range(one + 1, len(names)):
-                if shared[one, other]:
-                    text = (
-                        f"{shared[one, other]} images of {names[one]} and {shared[other, one]} of {names[other]} "
-                        f"are {KINDS[kind]}"
-                    )
-                    yield Finding("overlap", text, "overlap")
+    shared = {kind: shared_between(sets, seen.source, len(seen.pool.names)) for kind, sets in seen.sets.items()}
+    for (one, here), (other, there) in combinations(enumerate(seen.pool.names), 2):
+        found = [kind for kind, images in shared.items() if images[one, other]]
+        for kind in found:
+            mine, its = shared[kind][one, other], shared[kind][other, one]
+            yield Finding("overlap", f"{mine} images of {here} and {its} of {there} are {KINDS[kind]}", "overlap")
+        if not found:
+            looked = "; ".join(KINDS[kind] for kind in shared)
+            yield Finding("no-overlap", f"{here} and {there} share no image ({looked})", "overlap")
 
 
 def _lesions(seen: Inspected) -> Iterator[Finding]:

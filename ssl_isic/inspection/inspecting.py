@@ -49,7 +49,7 @@ class InspectConfig(Config):
     distance: int = Field(DISTANCE, ge=0, le=31)
     """Bits of 64 in which the perceptual hashes of near-duplicates may differ."""
     correlation: float = Field(CORRELATION, gt=0, le=1)
-    """Least correlation of the small copies of near-duplicates."""
+    """Least correlation of the details of near-duplicates, at 32 px."""
     flips: bool = True
     """Look for mirrored and turned copies too."""
     backbone: BackboneSource | None = None

@@ -91,29 +91,25 @@ def _column(counts: Counts) -> Markup:
     total = sum(count.images for count in counts.values) + counts.missing
     most = max(count.images for count in shown)
     labelled = any(count.share.labelled for count in shown)
-    heads = ["", "images", "", "prevalence", "95 %"][: None if labelled else 3]
-    rows: list[list[Cell]] = [
-        [
-            count.value,
-            whole(count.images),
-            bar(count.images / most),
-            percent(count.share.value, 2),
-            _between(count.share),
-        ]
-        for count in shown
+    heads = ["", "images", *(("positive, %", "95 % interval") if labelled else ()), ""]
+    rows = [
+        [one.value, whole(one.images), *(_positive(one.share) if labelled else ()), bar(one.images / most)]
+        for one in shown
     ]
-    blank: list[Cell] = ["", "", ""]
+    blank = [""] * (len(heads) - 3)
     if rest:
-        rows.append([f"{len(rest)} more values", whole(sum(count.images for count in rest)), *blank])
+        rows.append([f"{len(rest)} more values", whole(sum(count.images for count in rest)), *blank, ""])
     if counts.missing:
-        rows.append(["not said", f"{whole(counts.missing)}", bar(min(1, counts.missing / most)), "", ""])
+        rows.append(["not said", whole(counts.missing), *blank, bar(min(1, counts.missing / most))])
     found = ", ".join(sorted(set(counts.found.values())))
     about = note(f"column {found}; {percent(1 - counts.missing / total)} of images have it")
-    return part(TITLES[counts.role], table(heads, [row[: len(heads)] for row in rows]), about)
+    return part(TITLES[counts.role], table(heads, rows), about)
 
 
-def _between(share: Share) -> str:
-    return f"{percent(share.low, 2)} – {percent(share.high, 2)}" if share.labelled else ""
+def _positive(share: Share) -> tuple[str, str]:
+    if not share.labelled:
+        return "", ""
+    return f"{100 * share.value:.2f}", f"{100 * share.low:.2f} – {100 * share.high:.2f}"
 
 
 def _not_found(columns: list[Counts]) -> Markup:
@@ -133,10 +129,10 @@ def _sizes(records: Records) -> list[Markup]:
     found = sizes_of(records)
     if found is None:
         return [note("No image decodes.")]
-    (least_width, least_height), (most_width, most_height) = found.smallest, found.largest
+    smallest, largest = (f"{width} × {height}" for width, height in (found.smallest, found.largest))
+    span = f"{whole(found.distinct)} sizes, {smallest} to {largest} px" if found.distinct > 1 else f"All {smallest} px"
     text = (
-        f"{whole(found.distinct)} sizes, {least_width} × {least_height} to {most_width} × {most_height} px; longer side "
-        f"{found.median_side:g} px in the median; {found.total_bytes / MB:.1f} MB, "
+        f"{span}; longer side {found.median_side:g} px in the median; {found.total_bytes / MB:.1f} MB, "
         f"{found.total_bytes / len(records) / KB:.1f} kB an image."
     )
     chart = histogram(found.side_edges, found.side_counts, "px") if len(found.side_counts) > 1 else Markup("")

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from ssl_isic.data.images import ImageDecodeError, decode_rgb
+from ssl_isic.inspection.annotations import TARGET
 from ssl_isic.inspection.inspected import FOLD, Inspected
 from ssl_isic.inspection.page.parts import joined, note, part, whole
 from ssl_isic.inspection.sets import ImageSets
@@ -17,15 +18,18 @@ from ssl_isic.inspection.sets import ImageSets
 SIDE_PX = 160
 QUALITY = 82
 IN_A_SET = 8
-CAPTION = ("target", "diagnosis", "lesion", "patient", FOLD)
+CAPTION = ("lesion", "patient", FOLD)
 
 
 def picture(seen: Inspected, index: int) -> Markup:
     """An image with its name, size and labels below; an empty frame for one that does not decode."""
     record = seen.records[index]
     facts = [f"{record['width']} × {record['height']} px"] if record["width"] else ["does not decode"]
-    facts += [f"{role} {value}" for role in CAPTION if (value := seen.says(role, index))]
-    lines = joined(Markup("<br>{}").format(fact) for fact in facts)
+    label, diagnosis = seen.says(TARGET, index), seen.says("diagnosis", index)
+    facts.append(", ".join(text for text in (f"target {label}" if label else "", diagnosis) if text))
+    said = {seen.says(role, index): role for role in reversed(CAPTION)}  # HAM10000's lesions are its patients too
+    facts += [f"{role} {value}" for value, role in reversed(said.items()) if value]
+    lines = joined(Markup("<br>{}").format(fact) for fact in facts if fact)
     name = seen.name(index)
     return Markup('<figure><img src="{}" alt="{}"><figcaption><b>{}</b>{}</figcaption></figure>').format(
         _as_uri(seen, index), name, name, lines
@@ -47,7 +51,7 @@ def picture_sets(seen: Inspected, title: str, sets: ImageSets, most: int, anchor
     shown = joined(_picture_set(seen, sets[number], [tag for tag in tags if tag[2][number]]) for number in order)
     count = f"{whole(len(sets))} sets, {whole(len(sets.members))} images, the largest of {whole(int(sets.sizes.max()))}"
     rest = f"; {whole(most)} of them are shown, duplicates.csv has all" if len(sets) > most else ""
-    return part(title, note(f"{count}{rest}."), shown, anchor=anchor)
+    return part(title, note(f"{count}{rest}."), Markup('<div class="sets">{}</div>').format(shown), anchor=anchor)
 
 
 def _tags(seen: Inspected, sets: ImageSets) -> list[tuple[str, str, NDArray[np.bool_]]]:

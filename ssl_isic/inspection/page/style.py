@@ -64,7 +64,7 @@ th:last-child, td:last-child { padding-right: 0; }
 .text { text-align: left; }
 td.text { min-width: 6.5rem; max-width: 22rem; overflow-wrap: anywhere; }
 .number { text-align: right; white-space: nowrap; }
-.bar { display: inline-block; width: 5.5rem; height: .6rem; border-radius: 3px; background: var(--faint); }
+.bar { display: inline-block; width: 4.5rem; height: .6rem; border-radius: 3px; background: var(--faint); }
 .bar span { display: block; height: 100%; border-radius: 3px; background: var(--accent); min-width: 1px; }
 .swatch {
   display: inline-block; width: 1.6rem; height: 1.1rem; border-radius: 3px; border: 1px solid var(--line);
@@ -77,15 +77,16 @@ svg { display: inline-block; vertical-align: middle; }
 .histogram { width: 100%; max-width: 34rem; height: auto; display: block; margin-bottom: .75rem; }
 .histogram rect { fill: var(--accent); }
 .histogram text { fill: var(--quiet); font-size: 12px; }
-.set { border-top: 1px solid var(--line); padding: .6rem 0; }
+.sets { display: flex; flex-wrap: wrap; gap: .75rem; }
+.set { border: 1px solid var(--line); border-radius: 8px; padding: .6rem; max-width: 100%; }
 .set > p { margin: 0 0 .4rem; font-size: .9rem; }
 .tag { display: inline-block; border-radius: 4px; padding: 0 .4rem; font-size: .8rem; margin-right: .35rem; }
 .tag.wrong, .tag.noted { border: 0; }
 .tag.wrong { color: var(--wrong); }
 .tag.noted { color: var(--noted); }
 .pictures { display: flex; flex-wrap: wrap; gap: .6rem; }
-figure { margin: 0; width: 124px; }
-figure img { width: 124px; height: 124px; object-fit: contain; background: var(--paper); border-radius: 6px; display: block; }
+figure { margin: 0; width: 112px; }
+figure img { width: 112px; height: 112px; object-fit: contain; background: var(--paper); border-radius: 6px; display: block; }
 figcaption { font-size: .78rem; line-height: 1.3; margin-top: .2rem; }
 figcaption b { color: var(--ink); font-weight: 600; }
 footer { padding-top: .5rem; padding-bottom: 2rem; font-size: .85rem; }
@@ -93,9 +94,11 @@ footer { padding-top: .5rem; padding-bottom: 2rem; font-size: .85rem; }
   header, main, footer { padding-left: .75rem; padding-right: .75rem; }
   nav div { padding-left: .75rem; padding-right: .75rem; }
   section { padding: .8rem; }
-  figure, figure img { width: 92px; }
-  figure img { height: 92px; }
-  .bar { width: 3.5rem; }
+  figure, figure img { width: 90px; }
+  figure img { height: 90px; }
+  figcaption { font-size: .72rem; letter-spacing: -.01em; }
+  .pictures { gap: .45rem; }
+  .set { padding: .45rem; }
 }
 @media print { nav { display: none; } section { break-inside: avoid; } }
 """

@@ -197,7 +197,7 @@ def test_what_is_planted_is_found(planted: str, clean: Any, capsys: pytest.Captu
 
 def test_every_finding_is_planted_somewhere() -> None:
     planted = {name for _, (name, *_) in PLANTED.values()}
-    assert (WRONG.keys() | NOTED.keys()) - planted == {"overlap"}  # which needs two sources, below
+    assert (WRONG.keys() | NOTED.keys()) - planted == {"overlap", "no-overlap"}  # which need two sources, below
 
 
 def test_a_pool_in_order_ends_with_nothing_wrong(clean: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -223,6 +223,13 @@ def test_what_two_sources_share(clean: Any, tmp_path: Path, capsys: pytest.Captu
     assert "overlap: 1 images of here and 1 of there are near-duplicates by perceptual hash" in out
     assert "overlap: 1 images of here and 1 of there are the same id in several sources" in out
     assert "here/ISIC_0000001 = there/ISIC_0000001" in out
+
+
+def test_two_sources_that_share_nothing(clean: Any, lesions: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clean.images = {f"here_{name}": data for name, data in clean.images.items()}
+    words = [word for word in clean.write() if not word.startswith(("data.tables", "folds"))]
+    assert main([*words, f"data.sources.there={lesions}"]) == 0
+    assert "note   no-overlap: here and there share no image (the same bytes; " in capsys.readouterr().out
 
 
 def test_one_id_with_two_labels_in_two_sources(clean: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
