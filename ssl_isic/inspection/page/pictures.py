@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ssl_isic.data.images import ImageDecodeError, decode_rgb
 from ssl_isic.inspection.annotations import TARGET
-from ssl_isic.inspection.inspected import FOLD, Inspected
+from ssl_isic.inspection.inspected import FOLD, Inspected, printable
 from ssl_isic.inspection.page.parts import joined, note, part, whole
 from ssl_isic.inspection.sets import ImageSets
 
@@ -24,13 +24,14 @@ CAPTION = ("lesion", "patient", FOLD)
 def picture(seen: Inspected, index: int) -> Markup:
     """An image with its name, size and labels below; an empty frame for one that does not decode."""
     record = seen.records[index]
-    facts = [f"{record['width']} × {record['height']} px"] if record["width"] else ["does not decode"]
+    facts = [seen.pool.source_of(index)] if len(seen.pool.names) > 1 else []
+    facts.append(f"{record['width']} × {record['height']} px" if record["width"] else "does not decode")
     label, diagnosis = seen.says(TARGET, index), seen.says("diagnosis", index)
     facts.append(", ".join(text for text in (f"target {label}" if label else "", diagnosis) if text))
     said = {seen.says(role, index): role for role in reversed(CAPTION)}  # HAM10000's lesions are its patients too
     facts += [f"{role} {value}" for value, role in reversed(said.items()) if value]
     lines = joined(Markup("<br>{}").format(fact) for fact in facts if fact)
-    name = seen.name(index)
+    name = printable(seen.pool.id_of(index))
     return Markup('<figure><img src="{}" alt="{}"><figcaption><b>{}</b>{}</figcaption></figure>').format(
         _as_uri(seen, index), name, name, lines
     )

@@ -51,10 +51,9 @@ code { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans 
 .facts { display: flex; flex-wrap: wrap; gap: .5rem 1.75rem; margin: .75rem 0 0; padding: 0; list-style: none; }
 .facts b { display: block; font-size: 1.25rem; line-height: 1.2; }
 .facts span { color: var(--quiet); font-size: .87rem; }
-.grid { display: grid; gap: 1.25rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 27rem), 1fr)); }
-.grid > *, .part { min-width: 0; }
+.grid { columns: 2 27rem; column-gap: 2rem; }
 .part + .part { margin-top: 1.25rem; }
-.grid > .part + .part { margin-top: 0; }
+.grid > .part { break-inside: avoid; margin: 0 0 1.25rem; }
 .scroll { overflow-x: auto; margin: 0 0 .75rem; }
 table { border-collapse: collapse; width: 100%; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); vertical-align: middle; overflow-wrap: normal; }
@@ -62,7 +61,7 @@ th { color: var(--quiet); font-weight: 600; font-size: .82rem; white-space: nowr
 th:first-child, td:first-child { padding-left: 0; }
 th:last-child, td:last-child { padding-right: 0; }
 .text { text-align: left; }
-td.text { min-width: 6.5rem; max-width: 22rem; overflow-wrap: anywhere; }
+td.text { min-width: 8.5rem; max-width: 22rem; overflow-wrap: anywhere; }
 .number { text-align: right; white-space: nowrap; }
 .bar { display: inline-block; width: 4.5rem; height: .6rem; border-radius: 3px; background: var(--faint); }
 .bar span { display: block; height: 100%; border-radius: 3px; background: var(--accent); min-width: 1px; }
@@ -97,6 +96,8 @@ footer { padding-top: .5rem; padding-bottom: 2rem; font-size: .85rem; }
   figure, figure img { width: 90px; }
   figure img { height: 90px; }
   figcaption { font-size: .72rem; letter-spacing: -.01em; }
+  th, td { padding: .3rem .35rem; }
+  td.text { min-width: 6.5rem; }
   .pictures { gap: .45rem; }
   .set { padding: .45rem; }
 }
