@@ -112,7 +112,8 @@ def sizes_of(records: Records) -> Sizes | None:
     edges = np.geomspace(side.min(), side.max() + 1, min(SIDE_BINS, int(side.max() - side.min()) + 1) + 1)
     return Sizes(
         len(fine),
-        *((int(width[at]), int(height[at])) for at in (area.argmin(), area.argmax())),
+        (int(width[area.argmin()]), int(height[area.argmin()])),
+        (int(width[area.argmax()]), int(height[area.argmax()])),
         float(np.median(side)),
         [(int(kinds[at] >> 32), int(kinds[at] & 0xFFFFFFFF), int(images[at])) for at in most],
         len(kinds),

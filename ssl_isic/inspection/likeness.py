@@ -71,8 +71,9 @@ def cosine_pairs(features: Features, rows: NDArray[np.int64], least: float, devi
     Raises:
         InputError: there are more than `MOST_PAIRS`.
     """
-    centre = np.mean(features[rows], axis=0, dtype=np.float64).astype(np.float32)
     starts, found, total = range(0, len(rows), TILE), list[NDArray[np.int64]](), 0
+    sums = [features[rows[start : start + TILE]].sum(axis=0, dtype=np.float64) for start in starts]
+    centre = (np.sum(sums, axis=0) / max(1, len(rows))).astype(np.float32)
     with tqdm(total=len(starts) * (len(starts) + 1) // 2, desc="cosines", unit="tile") as bar:
         for start in starts:
             left = _directions(features, rows[start : start + TILE], centre, device)

@@ -152,7 +152,7 @@ def _start_worker(_: int) -> None:
     use_one_thread()
 
 
-def _unchanged(block: Records) -> Records:
+def _unchanged(block: Any) -> Any:
     return block
 
 

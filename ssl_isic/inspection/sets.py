@@ -40,7 +40,8 @@ class ImageSets:
     def links(self) -> Indices:
         """Pairs (M - S, 2) that join each set: its first member with each of the others."""
         first = np.repeat(self.members[self.starts[:-1]], self.sizes)
-        return np.stack([first, self.members], axis=1)[first != self.members]
+        others = first != self.members
+        return np.stack([first[others], self.members[others]], axis=1)
 
     def differ(self, codes: NDArray[np.integer]) -> NDArray[np.bool_]:
         """Which sets (S,) hold two images whose `codes` (N,) are known, that is 0 or more, and differ."""

@@ -130,7 +130,8 @@ def lesions(seen: Inspected, most: int) -> Markup:
     known = int(np.sum(column.codes >= 0))
     singles = known - len(sets.members)
     sizes, counts = np.unique(sets.sizes, return_counts=True)
-    rows = [["1", singles], *zip(map(str, sizes.tolist()), counts.tolist(), strict=True)]
+    lesions_of = {1: singles, **dict(zip(sizes.tolist(), counts.tolist(), strict=True))}
+    most_lesions = max(1, *lesions_of.values())
     largest = sets.by(-sets.sizes)
     return section(
         "lesions",
@@ -142,7 +143,7 @@ def lesions(seen: Inspected, most: int) -> Markup:
         ),
         table(
             ["photographs", "lesions", ""],
-            [[size, whole(int(count)), bar(int(count) / max(1, *(int(n) for _, n in rows)))] for size, count in rows],
+            [[str(size), whole(count), bar(count / most_lesions)] for size, count in lesions_of.items()],
         ),
         picture_sets(seen, "Lesions with the most photographs", largest, min(most, 6)),
     )
