@@ -10,7 +10,7 @@ from ssl_isic.data.images import ImagePool
 from ssl_isic.data.near_duplicates import Pairs
 from ssl_isic.inspection.inspected import EMBEDDED, FILE, NEAR, PIXELS, SAME_ID
 from ssl_isic.inspection.scanning import Records, State
-from ssl_isic.inspection.sets import ImageSets, alike, joined, numbered
+from ssl_isic.inspection.sets import ImageSets, Indices, alike, joined, numbered
 
 
 class Duplicates(NamedTuple):
@@ -20,21 +20,27 @@ class Duplicates(NamedTuple):
     sets: Mapping[str, ImageSets]
 
 
+def distinct_pictures(records: Records) -> Indices:
+    """Pool indices (R,) of the images that decode, one of those that have the same pixels: a thousand copies are no work."""
+    readable = np.flatnonzero(records["state"] <= State.SUSPECT)
+    return readable[np.unique(numbered(records["pixels_sha256"][readable]), return_index=True)[1]]
+
+
 def find_duplicates(pool: ImagePool, records: Records, near: Pairs, embedded: Pairs | None) -> Duplicates:
-    """The sets of alike images of `pool`. `near` and `embedded` (P, 2) are pairs of pool indices."""
+    """The sets of alike images of `pool`. `near` and `embedded` (P, 2) are pairs of `distinct_pictures`, as pool indices."""
     size = len(pool)
     readable = np.flatnonzero(records["state"] <= State.SUSPECT)
     there = np.flatnonzero(records["bytes"] > 0)
     file, pixels = numbered(records["file_sha256"]), numbered(records["pixels_sha256"])
     same_pixels = alike(pixels[readable], readable)
-    close = joined(size, near)
+    close = joined(size, np.concatenate([near, same_pixels.links]))
     sets = {
         FILE: alike(file[there], there),
         PIXELS: same_pixels.only(same_pixels.differ(file)),
         NEAR: close.only(close.differ(pixels)),
     }
     if embedded is not None:
-        seen_alike = joined(size, embedded)
+        seen_alike = joined(size, np.concatenate([embedded, same_pixels.links]))
         sets[EMBEDDED] = seen_alike.only(seen_alike.differ(_near_or_same(size, pixels, close)))
     if len(pool.names) > 1:
         ids = np.concatenate([store.ids for store in pool.stores])

@@ -15,7 +15,7 @@ from ssl_isic.data.shard_store import ShardReading
 from ssl_isic.evaluation.source import BackboneSource, Embedder, open_backbone
 from ssl_isic.files import atomic_write
 from ssl_isic.inspection.annotations import ColumnsConfig, read_annotations
-from ssl_isic.inspection.duplicates import find_duplicates
+from ssl_isic.inspection.duplicates import distinct_pictures, find_duplicates
 from ssl_isic.inspection.finding import Finding
 from ssl_isic.inspection.findings import findings_of
 from ssl_isic.inspection.fold_reading import read_folds_file
@@ -23,7 +23,8 @@ from ssl_isic.inspection.inspected import Inspected
 from ssl_isic.inspection.likeness import cosine_pairs, kept_features
 from ssl_isic.inspection.page.page import render
 from ssl_isic.inspection.report import write_report, write_sets
-from ssl_isic.inspection.scanning import Records, State, scan
+from ssl_isic.inspection.scanning import scan
+from ssl_isic.inspection.sets import Indices
 
 
 class InspectedData(LoaderConfig):
@@ -81,8 +82,9 @@ def inspect(config: InspectConfig) -> list[Finding]:
     with atomic_write(config.out / "config.yaml") as temporary:
         temporary.write_text(dump_yaml(config), encoding="utf-8")
     records, copies = scan(pool, config.out / "scan", config.data.workers, config.data.start_method)
-    near = near_duplicates(copies, config.distance, config.correlation, config.flips).pairs
-    embedded = None if embedder is None else _embedded_pairs(config, pool, embedder, records)
+    distinct = np.sort(distinct_pictures(records))
+    near = distinct[near_duplicates(copies[distinct], config.distance, config.correlation, config.flips).pairs]
+    embedded = None if embedder is None else _embedded_pairs(config, pool, embedder, distinct)
     duplicates = find_duplicates(pool, records, near, embedded)
     seen = Inspected(pool, records, rows, folds, duplicates.same_pixels, duplicates.sets)
     findings = findings_of(seen, config.max_unreadable)
@@ -98,9 +100,8 @@ def _image_size(config: InspectConfig) -> int:
     return config.image_size or (config.backbone.image_size() if config.backbone else 0)
 
 
-def _embedded_pairs(config: InspectConfig, pool: ImagePool, embedder: Embedder, records: Records) -> Pairs:
-    """The pairs (P, 2) that the backbone takes for alike."""
+def _embedded_pairs(config: InspectConfig, pool: ImagePool, embedder: Embedder, distinct: Indices) -> Pairs:
+    """The pairs (P, 2) of the images `distinct` that the backbone takes for alike."""
     folder = config.out / "scan"
     features = kept_features(pool, embedder, _image_size(config), config.batch_size, config.data, folder)
-    readable = np.flatnonzero(records["state"] <= State.SUSPECT)
-    return cosine_pairs(features, readable, config.cosine, Accelerator().device)
+    return cosine_pairs(features, distinct, config.cosine, Accelerator().device)

@@ -1,6 +1,6 @@
 """Every image of a pool read once, into a record of fixed size and a small copy.
 
-They are 126 and 1,024 bytes: 400,000 images take 460 MB on the disk, of which 50 MB have to be in memory. Both follow the
+They are 125 and 1,024 bytes: 400,000 images take 460 MB on the disk, of which 50 MB have to be in memory. Both follow the
 pool's order.
 """
 

@@ -60,7 +60,10 @@ def render(seen: Inspected, findings: Sequence[Finding], most: int) -> str:
 
 def _facts(seen: Inspected) -> Markup:
     share = share_of(seen.rows.target, seen.records["state"] >= 0)
-    facts = [(whole(len(seen.pool)), "images"), (whole(len(seen.pool.names)), "sources")]
+    facts = [
+        (whole(len(seen.pool)), "images"),
+        (whole(len(seen.pool.names)), "sources" if len(seen.pool.names) > 1 else "source"),
+    ]
     if share.labelled:
         interval = f"positive, {percent(share.low, 2)} to {percent(share.high, 2)}"
         facts += [(whole(share.labelled), "labelled"), (whole(share.positives), "positives")]

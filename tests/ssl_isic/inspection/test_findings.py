@@ -195,6 +195,20 @@ def test_what_is_planted_is_found(planted: str, clean: Any, capsys: pytest.Captu
     assert code == (name in WRONG)
 
 
+def test_a_near_copy_of_many_copies_is_in_one_set_with_them(clean: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    pixels = cv2.imdecode(np.frombuffer(clean.images["ISIC_0000012"], np.uint8), cv2.IMREAD_COLOR)
+    clean.images["ISIC_0000013"] = clean.images["ISIC_0000014"] = clean.images["ISIC_0000012"]
+    clean.images["ISIC_0000015"] = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 60])[1].tobytes()
+    clean.table["target"] = (clean.folds.index // 2 % 2).to_numpy()
+    clean.run()
+    out = capsys.readouterr().out
+    assert "3 images in 1 sets are the same bytes" in out
+    assert (
+        "4 images in 1 sets are near-duplicates by perceptual hash: ISIC_0000012 = ISIC_0000013 = ISIC_0000014 = 1 more"
+        in out
+    )
+
+
 def test_every_finding_is_planted_somewhere() -> None:
     planted = {name for _, (name, *_) in PLANTED.values()}
     assert (WRONG.keys() | NOTED.keys()) - planted == {"overlap", "no-overlap"}  # which need two sources, below
