@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 STAGES = {
+    "inspect": ("ssl_isic.survey", "look at images and tables first: copies, leaks, gaps, colour, on one page"),
     "prepare": ("ssl_isic.prepare", "make one HDF5 and one CSV of a data set as it was downloaded"),
     "pretrain": ("ssl_isic.pretrain", "learn a backbone from unlabelled images"),
     "shards": ("ssl_isic.shards", "write images as shards, to pretrain over a network"),

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 EXIT_OK = 0
+EXIT_FOUND = 1
+"""A check found what would make a result wrong."""
 EXIT_INPUT = 2
 EXIT_INTERRUPTED = 130
 WORKER_ENDED = "DataLoader worker (pid"
@@ -29,13 +31,13 @@ class Command(Protocol):
         """Run with the words after the command's name (by default the process's); returns the exit code."""
 
 
-def command(main: Callable[[Sequence[str]], None]) -> Command:
-    """Wrap `main(argv)` so that it returns an exit code and reports wrong input in one line on stderr."""
+def command(main: Callable[[Sequence[str]], int | None]) -> Command:
+    """Wrap `main(argv)` so that it returns an exit code, its own or 0, and reports wrong input in one line on stderr."""
 
     @functools.wraps(main)
     def wrapped(argv: Sequence[str] | None = None) -> int:
         try:
-            main(sys.argv[1:] if argv is None else argv)
+            code = main(sys.argv[1:] if argv is None else argv)
         except InputError as error:
             return _report(str(error), EXIT_INPUT)
         except InterruptedRun as error:
@@ -51,7 +53,7 @@ def command(main: Callable[[Sequence[str]], None]) -> Command:
                 raise
             where = f" while writing {error.filename}" if error.filename else ""
             return _report(f"the disk is full{where}: free some space and run the same command again", EXIT_INPUT)
-        return EXIT_OK
+        return EXIT_OK if code is None else code
 
     return wrapped
 

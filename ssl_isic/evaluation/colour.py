@@ -13,12 +13,11 @@ COLOUR_NUMBERS = 12
 
 def colour_numbers(image: Image) -> NDArray[np.float64]:
     """Mean and standard deviation of the three Lab channels, over the whole image and over its central quarter, (12,)."""
-    lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB).astype(np.float64)
+    lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB)
     height, width = lab.shape[:2]
     centre = lab[height // 4 : height - height // 4, width // 4 : width - width // 4]
-    return np.concatenate(
-        [part.reshape(-1, 3).mean(0) for part in (lab, centre)] + [part.reshape(-1, 3).std(0) for part in (lab, centre)]
-    )
+    means, deviations = zip(*(cv2.meanStdDev(part) for part in (lab, centre)), strict=True)
+    return np.concatenate([*means, *deviations]).reshape(-1)
 
 
 def colour_features(pool: ImagePool, indices: NDArray[np.int64]) -> NDArray[np.float64]:

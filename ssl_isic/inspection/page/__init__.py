@@ -1,0 +1,1 @@
+"""The page of an inspection: one HTML file that needs nothing else, no script and no network."""
