@@ -3,13 +3,23 @@
 import pickle
 from typing import Any
 
-import albumentations as A
 import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ssl_isic.data.views import SeededViews, ViewsConfig, dino_views, eval_view, simclr_views, train_view
+from ssl_isic.data.views import (
+    SeededViews,
+    TrainViewConfig,
+    View,
+    ViewsConfig,
+    dino_views,
+    dinov2_views,
+    eval_view,
+    mae_view,
+    simclr_views,
+    train_view,
+)
 
 
 def lesion_image(seed: int = 0) -> NDArray[np.uint8]:
@@ -70,60 +80,110 @@ def test_the_evaluation_view_is_a_plain_resize() -> None:
     image = lesion_image()
     expected = cv2.resize(image, (32, 32), interpolation=cv2.INTER_AREA)
     for _ in range(3):
-        np.testing.assert_array_equal(eval_view(32)(image=image)["image"], expected)
+        np.testing.assert_array_equal(eval_view(32)(image), expected)
+    grown = cv2.resize(image, (130, 130), interpolation=cv2.INTER_LINEAR)
+    np.testing.assert_array_equal(eval_view(130)(image), grown)
 
 
 def test_the_training_view_has_its_size() -> None:
-    made = train_view(32)(image=lesion_image())["image"]
+    (made,) = train_view(TrainViewConfig(), 32)(lesion_image(), (0, 0))
     assert (made.shape, made.dtype) == ((32, 32, 3), np.uint8)
 
 
-def settings(transform: A.Compose) -> dict[str, dict[str, Any]]:
-    return {type(part).__name__: {**part.get_transform_init_args(), "p": part.p} for part in transform.transforms}
+def test_an_image_is_not_written_to_and_every_other_view_shows_the_other_photograph() -> None:
+    image, other = lesion_image(), np.full((50, 50, 3), [0, 0, 250], np.uint8)
+    before = image.copy()
+    for views in BOTH:
+        shown = [view[..., 2].mean() > view[..., 0].mean() for view in views(image, (0, 1), other)]
+        np.testing.assert_array_equal(image, before)
+        if views in BOTH[::2]:  # the lesion preset, which keeps colours
+            assert shown == [number % 2 == 1 for number in range(len(views))]
 
 
-def check_paper_colours(view: A.Compose, jitter: tuple[float, float, float, float], blur: float) -> dict[str, Any]:
+def test_a_seed_is_four_words_at_most() -> None:
+    views, image = BOTH[0], lesion_image()
+    assert all(differs(views(image, (1, 2)), views(image, (1, 2, 3))))
+    assert all(differs(views(image, (1, 2, 3)), views(image, (1, 2, 3, 2**64 - 1))))
+    with pytest.raises(ValueError, match="4 integers at most"):
+        views(image, (1, 2, 3, 4, 5))
+
+
+def parts(view: View) -> dict[str, dict[str, Any]]:
+    return {settings["name"]: settings for settings in (step.model_dump() for step in view.steps)}
+
+
+def check_paper_colours(view: View, jitter: tuple[float, float, float, float], blur: float) -> dict[str, Any]:
     """What the two papers share: crop, flip, jitter with probability 0.8, grey with 0.2, blur of sigma 0.1 to 2."""
-    parts = settings(view)
-    order = ["RandomResizedCrop", "HorizontalFlip", "ColorJitter", "ToGray", "GaussianBlur"]
-    assert list(parts)[:5] == order
-    assert parts["HorizontalFlip"]["p"] == 0.5
-    assert parts["ToGray"]["p"] == 0.2
-    assert (parts["GaussianBlur"]["p"], tuple(parts["GaussianBlur"]["sigma_limit"])) == (blur, (0.1, 2.0))
-    assert tuple(parts["RandomResizedCrop"]["ratio"]) == (3 / 4, 4 / 3)
-    names = ("brightness", "contrast", "saturation")
-    for name, strength in zip(names, jitter[:3], strict=True):
-        assert tuple(parts["ColorJitter"][name]) == pytest.approx((1 - strength, 1 + strength))
-    assert tuple(parts["ColorJitter"]["hue"]) == pytest.approx((-jitter[3], jitter[3]))
-    assert parts["ColorJitter"]["p"] == 0.8
-    return parts
+    found = parts(view)
+    order = ["random_resized_crop", "horizontal_flip", "colour_jitter", "grey", "gaussian_blur"]
+    assert list(found)[:5] == order
+    assert [found[name]["p"] for name in order] == [1, 0.5, 0.8, 0.2, blur]
+    assert found["gaussian_blur"]["sigma"] == (0.1, 2.0)
+    assert found["random_resized_crop"]["ratio"] == (3 / 4, 4 / 3)
+    assert tuple(found["colour_jitter"][name] for name in ("brightness", "contrast", "saturation", "hue")) == jitter
+    return found
 
 
 def test_the_paper_preset_of_simclr_is_the_papers() -> None:
     """Chen et al. 2020, appendix A: scale 0.08 to 1, jitter 0.8, 0.8, 0.8, 0.2, blur in half of the views."""
-    views = simclr_views(ViewsConfig(preset="paper", size=224))._transforms
+    views = simclr_views(ViewsConfig(preset="paper", size=224)).views
     assert len(views) == 2
     for view in views:
-        parts = check_paper_colours(view, (0.8, 0.8, 0.8, 0.2), blur=0.5)
-        assert tuple(parts["RandomResizedCrop"]["scale"]) == (0.08, 1.0)
-        assert len(parts) == 5
+        found = check_paper_colours(view, (0.8, 0.8, 0.8, 0.2), blur=0.5)
+        assert (found["random_resized_crop"]["scale"], found["random_resized_crop"]["size"]) == ((0.08, 1.0), 224)
+        assert len(found) == 5
 
 
-def test_the_paper_preset_of_dino_is_the_papers() -> None:
+@pytest.mark.parametrize(
+    ("build", "whole", "local"),
+    [(dino_views, (0.4, 1.0), (0.05, 0.4)), (dinov2_views, (0.32, 1.0), (0.05, 0.32))],
+)
+def test_the_paper_presets_of_dino_are_the_papers(build: Any, whole: Any, local: Any) -> None:
     """Caron et al. 2021, official code: jitter 0.4, 0.4, 0.2, 0.1; blur 1, 0.1, 0.5; solarize 0.2 on the second view only."""
-    views = dino_views(ViewsConfig(preset="paper", size=224, local_size=96), 8)._transforms
+    views = build(ViewsConfig(preset="paper", size=224, local_size=96), 8).views
     assert len(views) == 10
-    expected = [((0.4, 1.0), 1.0, 0.0), ((0.4, 1.0), 0.1, 0.2), *[((0.05, 0.4), 0.5, 0.0)] * 8]
-    for view, (scale, blur, solarize) in zip(views, expected, strict=True):
-        parts = check_paper_colours(view, (0.4, 0.4, 0.2, 0.1), blur)
-        assert tuple(parts["RandomResizedCrop"]["scale"]) == scale
-        assert parts["Solarize"]["p"] == solarize
-        assert tuple(parts["Solarize"]["threshold_range"]) == (0.5, 0.5)
+    expected = [(whole, 224, 1.0, None), (whole, 224, 0.1, 0.2), *[(local, 96, 0.5, None)] * 8]
+    for view, (scale, size, blur, solarize) in zip(views, expected, strict=True):
+        found = check_paper_colours(view, (0.4, 0.4, 0.2, 0.1), blur)
+        assert (found["random_resized_crop"]["scale"], found["random_resized_crop"]["size"]) == (scale, size)
+        solarized = found.get("solarize", {"p": None, "threshold": 0.5})
+        assert (solarized["p"], solarized["threshold"]) == (solarize, 0.5)
+
+
+def test_the_paper_preset_of_mae_is_the_papers() -> None:
+    """He et al. 2022, appendix A.1: a crop of 0.2 to 1 and its mirror image."""
+    (view,) = mae_view(ViewsConfig(preset="paper", size=64)).views
+    assert {name: settings["p"] for name, settings in parts(view).items()} == {
+        "random_resized_crop": 1,
+        "horizontal_flip": 0.5,
+    }
+    assert parts(view)["random_resized_crop"]["scale"] == (0.2, 1.0)
+
+
+def test_the_lesion_preset_has_the_scales_of_each_method() -> None:
+    config = ViewsConfig()
+    for built, whole in (
+        (simclr_views(config), (0.4, 1.0)),
+        (dino_views(config, 1), (0.5, 1.0)),
+        (dinov2_views(config, 1), (0.5, 1.0)),
+        (mae_view(config), (0.4, 1.0)),
+    ):
+        scales = [parts(view)["random_resized_crop"]["scale"] for view in built.views]
+        assert scales == [whole, whole, (0.2, 0.5)][: len(scales)]
+    assert list(parts(mae_view(config).views[0])) == ["random_resized_crop", "d4"]
+
+
+def test_the_training_view_is_mild() -> None:
+    (view,) = train_view(TrainViewConfig(), 48).views
+    assert list(parts(view)) == ["random_resized_crop", "d4", "colour_jitter"]
+    assert parts(view)["random_resized_crop"]["scale"] == (0.6, 1.0)
+    (cropped,) = train_view(TrainViewConfig(scale=(0.9, 1.0)), 48).views
+    assert parts(cropped)["random_resized_crop"]["scale"] == (0.9, 1.0)
 
 
 def test_scales_that_are_set_replace_the_presets() -> None:
-    views = dino_views(ViewsConfig(global_scale=(0.7, 0.9), local_scale=(0.3, 0.4)), 1)._transforms
-    scales = [tuple(settings(view)["RandomResizedCrop"]["scale"]) for view in views]
+    views = dino_views(ViewsConfig(global_scale=(0.7, 0.9), local_scale=(0.3, 0.4)), 1).views
+    scales = [parts(view)["random_resized_crop"]["scale"] for view in views]
     assert scales == [(0.7, 0.9), (0.7, 0.9), (0.3, 0.4)]
 
 
