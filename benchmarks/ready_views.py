@@ -15,7 +15,8 @@ from accelerate.utils import set_seed
 
 from ssl_isic.config import read_filled_config
 from ssl_isic.data.images import ImagePool
-from ssl_isic.data.loading import Draw, LoaderConfig, TrainingImages, steps_per_epoch
+from ssl_isic.data.loading import Draw, TrainingImages, steps_per_epoch
+from ssl_isic.data.workers import LoaderConfig
 from ssl_isic.defaults import fill_defaults
 from ssl_isic.errors import command
 from ssl_isic.loop import build_accelerator, fit, total_steps

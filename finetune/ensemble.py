@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from finetune.predict import predict
 from ssl_isic.backbones import normalization_of
 from ssl_isic.data.images import ImagePool
-from ssl_isic.data.loading import LoaderConfig
+from ssl_isic.data.workers import LoaderConfig
 from ssl_isic.errors import InputError
 
 

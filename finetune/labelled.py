@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 
 from ssl_isic.data.folds import check_folds, read_folds
 from ssl_isic.data.images import ImagePool
-from ssl_isic.data.loading import LoaderConfig
+from ssl_isic.data.ram_cache import CachedLoaderConfig
 from ssl_isic.data.tables import match_ids, read_groups, read_table, read_target
 from ssl_isic.errors import InputError
 
 MOST_MISSING_IMAGES = 0.01
 
 
-class LabelledConfig(LoaderConfig):
+class LabelledConfig(CachedLoaderConfig):
     """The labelled images, their table and their folds."""
 
     images: Path

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ssl_isic.data.images import ImagePool
-from ssl_isic.data.loading import LoaderConfig
+from ssl_isic.data.workers import LoaderConfig
 from ssl_isic.evaluation.forward import forward_images
 from ssl_isic.files import atomic_write
 
@@ -63,8 +63,7 @@ def predict(
         indices,
         image_size=image_size,
         batch_size=batch_size,
-        workers=loader.workers,
-        start_method=loader.start_method,
+        loader=loader,
         accelerator=accelerator,
         title=title,
     )

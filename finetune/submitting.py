@@ -9,8 +9,8 @@ from pydantic import Field
 from finetune.ensemble import mean_probability, predict_folder, read_ensemble
 from finetune.submission import write_submission
 from ssl_isic.data.images import ImagePool
-from ssl_isic.data.loading import LoaderConfig
 from ssl_isic.data.tables import match_ids, read_table
+from ssl_isic.data.workers import LoaderConfig
 from ssl_isic.errors import InputError
 from ssl_isic.files import atomic_write
 

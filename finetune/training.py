@@ -24,6 +24,7 @@ from ssl_isic.config import Config
 from ssl_isic.data.folds import ids_hash
 from ssl_isic.data.images import ImagePool
 from ssl_isic.data.loading import Order, ShuffledOrder, TrainingImages, steps_per_epoch
+from ssl_isic.data.shown import shown_by
 from ssl_isic.data.views import TrainViewConfig, train_view
 from ssl_isic.errors import InputError
 from ssl_isic.files import atomic_write, write_json
@@ -83,6 +84,7 @@ def finetune(config: FinetuneConfig) -> Path:
     labelled = read_labelled(config.data, pool, LABELLED)
     held_out(config, labelled)  # refuses wrong folds before the folder is made a run of them
     accelerator = start_run(config, labelled)
+    pool.cache(config.data, show=accelerator.is_main_process)
     train_folds(config, labelled, pool, {}, config.run_dir, accelerator)
     accelerator.end_training()
     return config.run_dir
@@ -141,7 +143,8 @@ def train_fold(
     classifier = Classifier(config.head, config.loss, config.backbone, config.image_size, prior, config.mixing)
     columns = {"target": rows.target, "weight": rows.weight}
     views = train_view(config.views, config.image_size)
-    dataset = TrainingImages(pool, rows.indices, views, config.seed + fold, columns)
+    shown = shown_by(views, config.data.decode)
+    dataset = TrainingImages(pool, rows.indices, views, config.seed + fold, columns, shown=shown)
     steps = steps_per_epoch(order, config.loop.batch_size)
     held = _HeldOut(config, labelled, pool, np.flatnonzero(labelled.fold == fold), accelerator)
     fit(

@@ -61,6 +61,7 @@ def run_rounds(config: PseudolabelConfig) -> Path:
     if len(held_out(config, labelled)) < 2:
         raise InputError(f"folds={config.folds}: name 2 or more; a fold's teacher is calibrated on the other folds")
     accelerator = start_run(config, labelled)
+    images.cache(config.data, show=accelerator.is_main_process)
     accelerator.print(f"{len(labelled.ids)} labelled images, {len(unlabelled.ids)} unlabelled")
     stage = _Stage(config, labelled, unlabelled, images, accelerator)
     kept = stage.round_0()

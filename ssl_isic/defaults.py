@@ -7,7 +7,8 @@ import numpy as np
 
 from ssl_isic.backbones import is_vision_transformer
 from ssl_isic.config import validate
-from ssl_isic.data.images import ImageDecodeError, ImagePool, decode_rgb
+from ssl_isic.data.decoding import ImageDecodeError, decode_rgb
+from ssl_isic.data.images import ImagePool
 from ssl_isic.data.loading import ShuffledOrder
 from ssl_isic.errors import InputError
 from ssl_isic.loop import total_steps

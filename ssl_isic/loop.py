@@ -17,13 +17,13 @@ from ssl_isic.collapse import CollapseGuard
 from ssl_isic.config import Config
 from ssl_isic.data.loading import (
     BatchLayout,
-    LoaderConfig,
     Order,
     TrainingImages,
     TrainingStream,
     steps_per_epoch,
     training_loader,
 )
+from ssl_isic.data.workers import LoaderConfig
 from ssl_isic.errors import InputError, InterruptedRun
 from ssl_isic.interrupt import StopRequest
 from ssl_isic.optim import OptimConfig, build_optimizer
@@ -158,7 +158,7 @@ def fit(
     progress = load_checkpoint(accelerator, saved[-1]) if saved else Progress()
     stream = TrainingStream(order, layout, progress.step, total, dataset.pool.lookahead)
     on_gpu = accelerator.device.type == "cuda"
-    batches = iter(training_loader(dataset, stream, loader.workers, loader.start_method, pin_memory=on_gpu))
+    batches = training_loader(dataset, stream, loader, pin_memory=on_gpu)
     log = RunLog(accelerator, run_dir, dataset, progress, config.batch_size, per_epoch, total, title)
     heads_first = round(optim.heads_first_epochs * per_epoch)
     stepper = Stepper(model, task, optimizer, accelerator, config.accumulate, config.clip_norm, seed, log, heads_first)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ssl_isic.config import Config
 from ssl_isic.data.folds import make_folds
 from ssl_isic.data.groups import pool_column
-from ssl_isic.data.loading import StartMethod
+from ssl_isic.data.workers import LoaderConfig
 from ssl_isic.errors import InputError
 from ssl_isic.evaluation.forward import forward_images
 from ssl_isic.evaluation.neighbours import knn_scores
@@ -101,7 +101,7 @@ class Monitor:
     pool: Pool
     held_out: HeldOut
     image_size: int
-    start_method: StartMethod
+    loader: LoaderConfig
     accelerator: Accelerator
 
     def __call__(self, network: nn.Module) -> Iterator[tuple[str, float]]:
@@ -137,8 +137,7 @@ class Monitor:
                 self.held_out.indices,
                 image_size=self.image_size,
                 batch_size=BATCH,
-                workers=0,
-                start_method=self.start_method,
+                loader=self.loader,
                 accelerator=self.accelerator,
             )
         )

@@ -12,17 +12,19 @@ from pydantic import Field, model_validator
 
 from ssl_isic.data.groups import BalancedByGroup, SameGroup, numbered, pool_column
 from ssl_isic.data.images import ImagePool
-from ssl_isic.data.loading import LoaderConfig, Order, ShuffledOrder, TrainingImages
+from ssl_isic.data.loading import Order, ShuffledOrder, TrainingImages
+from ssl_isic.data.ram_cache import CachedLoaderConfig
 from ssl_isic.data.remote import Location
 from ssl_isic.data.shard_order import WindowedOrder
 from ssl_isic.data.shard_store import ShardReading, ShardStore
+from ssl_isic.data.shown import shown_by
 from ssl_isic.data.store import JpegStore
 from ssl_isic.data.views import SeededViews
 
 Kind = Literal["patient", "lesion"]
 
 
-class PoolConfig(LoaderConfig):
+class PoolConfig(CachedLoaderConfig):
     """The unlabelled images."""
 
     sources: dict[str, Location] = Field(min_length=1)
@@ -95,7 +97,7 @@ class Pool:
             kind: self.groups(kind)[indices].astype(np.float64) for kind in columns
         }
         pairs = SameGroup(self.groups("lesion")[indices]) if self.config.second_view == "lesion" else None
-        return TrainingImages(self.images, indices, views, seed, numbers, pairs)
+        return TrainingImages(self.images, indices, views, seed, numbers, pairs, shown_by(views, self.config.decode))
 
     def hashes(self) -> dict[str, str]:
         """For each source, a hash of its ids, or of the index of its shards: no gigabytes are read for it."""

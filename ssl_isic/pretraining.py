@@ -96,7 +96,9 @@ def pretrain(config: PretrainConfig, rules: Mapping[str, str] | None = None) -> 
     steps = steps_per_epoch(order, config.loop.batch_size)
     task = _task(config, order)
     _check_sizes(task, views, config.views)
+    pool.images.cache(config.data, show=accelerator.is_main_process)
     looks = len(held_out.indices) > 0
+    watching = config.data.model_copy(update={"workers": 0})  # it looks at too few images to start processes for
     network = fit(
         task,
         pool.dataset(trained_on, views, config.seed, config.group_columns()),
@@ -107,7 +109,7 @@ def pretrain(config: PretrainConfig, rules: Mapping[str, str] | None = None) -> 
         optim=config.optim,
         run_dir=config.run_dir,
         seed=config.seed,
-        evaluate=Monitor(pool, held_out, config.views.size, config.data.start_method, accelerator) if looks else None,
+        evaluate=Monitor(pool, held_out, config.views.size, watching, accelerator) if looks else None,
         evaluate_every=max(1, round(config.monitor.every_epochs * steps)),
         guard=_guard(config, micro_batch),
         title=config.method.name,

@@ -16,6 +16,9 @@ PACKAGES = ("ssl-isic", "torch", "timm", "lightly", "albumentations", "accelerat
 MAY_CHANGE = (
     "data.workers",
     "data.start_method",
+    "data.prefetch",
+    "data.cache",
+    "data.cache_gb",
     "data.shards.cache",
     "data.shards.cache_gb",
     "loop.log_every",

@@ -11,7 +11,6 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from ssl_isic.data.loading import Batch
-from ssl_isic.errors import InputError
 from ssl_isic.run_log import RunLog
 from ssl_isic.sharding import whole
 from ssl_isic.task import StepHooks, Task
@@ -65,10 +64,7 @@ class Stepper:
 
     def _next(self, batches: Iterator[Batch]) -> Batch:
         started = time.perf_counter()
-        try:
-            batch = next(batches)
-        except InputError as error:  # DataLoader puts a worker's traceback before the message
-            raise InputError(str(error).strip().rpartition("InputError: ")[2]) from None
+        batch = next(batches)
         self.log.waited_s += time.perf_counter() - started
         self.log.note_bad(batch.pop("bad"))
         return _to_device(batch, self.accelerator.device)

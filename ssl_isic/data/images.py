@@ -1,127 +1,26 @@
 """Where the bytes of the images come from: Kaggle's HDF5 files, folders of JPEG and PNG, shards, and pools of such stores.
 
-A store holds compressed bytes keyed by `isic_id`; `decode_rgb` turns them into pixels. Files are opened on the first read
-of each process, so that a store survives both `fork` and `spawn`.
+A store holds compressed bytes keyed by `isic_id`; `decoding.decode_rgb` turns them into pixels. A store survives both `fork`
+and `spawn`.
 """
 
-import io
-import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import h5py
 import numpy as np
-import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image
 
+from ssl_isic.data.decoding import ImageDecodeError as ImageDecodeError
+from ssl_isic.data.decoding import decode_rgb as decode_rgb
+from ssl_isic.data.folder_store import FolderStore
+from ssl_isic.data.hdf5_store import Hdf5Store
+from ssl_isic.data.ram_cache import CachedLoaderConfig, cache_bytes
 from ssl_isic.data.remote import as_location
 from ssl_isic.data.shard_index import INDEX_NAME
 from ssl_isic.data.shard_order import take_from_few_shards
 from ssl_isic.data.shard_store import GB, OpenShards, ShardReading, ShardStore
 from ssl_isic.data.store import Ids, JpegStore
 from ssl_isic.errors import InputError
-
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
-HDF5_SUFFIXES = {".hdf5", ".h5", ".hdf"}
-HDF5_CHUNK_CACHE_BYTES = 0  # scalar datasets are not chunked
-
-
-class ImageDecodeError(ValueError):
-    """The bytes of one image do not decode."""
-
-
-def decode_rgb(data: bytes) -> NDArray[np.uint8]:
-    """Decode JPEG or PNG bytes into uint8 RGB pixels of shape (height, width, 3).
-
-    Raises:
-        ImageDecodeError: the bytes are truncated, damaged or no image.
-    """
-    try:
-        if data[:2] == b"\xff\xd8":
-            return _decode_jpeg(data)
-        return _decode_with_pillow(data)
-    except (ValueError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ImageDecodeError(str(error) or type(error).__name__) from None
-
-
-def _decode_jpeg(data: bytes) -> NDArray[np.uint8]:
-    try:
-        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True)
-    except ValueError:
-        return _decode_with_pillow(data)  # CMYK and other rarities; raises for a truncated file
-    return pixels
-
-
-def _decode_with_pillow(data: bytes) -> NDArray[np.uint8]:
-    with Image.open(io.BytesIO(data)) as image:
-        return np.asarray(image.convert("RGB"))
-
-
-class Hdf5Store(JpegStore):
-    """An HDF5 file with the bytes of one image per id: a fixed-length string (Kaggle's), an opaque scalar, or uint8 (N,)."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._file: h5py.File | None = None
-        self._pid = -1
-        try:
-            with h5py.File(path, "r") as file:
-                names = list(file)
-                fits = not names or _holds_one_image(file[names[0]])
-        except FileNotFoundError:
-            raise InputError(f"no such file: {path}; check the path of the images") from None
-        except OSError as error:
-            raise InputError(f"{path} is not a readable HDF5 file ({error}); is the download complete?") from None
-        if not names:
-            raise InputError(f"{path} holds no images: expected one dataset for each isic_id")
-        if not fits:
-            raise InputError(f"{path}: {names[0]} does not hold the bytes of one image; expected that for each isic_id")
-        self.ids = np.sort(np.array([name.encode() for name in names]))
-
-    def read(self, position: int) -> bytes:
-        value: Any = self._open()[self.ids[position].decode()][()]
-        # fixed-length strings come back without trailing NULs, which no JPEG or PNG ends in; opaque bytes keep them
-        return bytes(value) if isinstance(value, bytes) else bytes(value.tobytes())
-
-    def _open(self) -> h5py.File:
-        if self._file is None or self._pid != os.getpid():  # h5py handles do not survive fork
-            self._file = h5py.File(self.path, "r", rdcc_nbytes=HDF5_CHUNK_CACHE_BYTES)
-            self._pid = os.getpid()
-        return self._file
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_file": None, "_pid": -1}
-
-
-def _holds_one_image(item: h5py.Dataset | h5py.Group) -> bool:
-    if not isinstance(item, h5py.Dataset):
-        return False
-    return bool(item.shape == () or (item.ndim == 1 and item.dtype == np.uint8))
-
-
-class FolderStore(JpegStore):
-    """A folder of JPEG or PNG files, at any depth; the id is the file's name without its suffix."""
-
-    path: Path
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        files = [file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES]
-        if not files:
-            raise InputError(f"{path} holds no .jpg, .jpeg or .png files")
-        ids = np.array([file.stem.encode() for file in files])
-        order = np.argsort(ids, kind="stable")
-        self.ids = ids[order]
-        self._files = np.array([str(file.relative_to(path)).encode() for file in files])[order]
-        repeated = np.flatnonzero(self.ids[1:] == self.ids[:-1])
-        if len(repeated):
-            first, second = (self._files[repeated[0] + step].decode() for step in (0, 1))
-            raise InputError(f"{path}: {first} and {second} have the same id; give each image one file")
-
-    def read(self, position: int) -> bytes:
-        return (self.path / str(self._files[position].decode())).read_bytes()
 
 
 def open_store(location: Path | str, shards: OpenShards | None = None) -> JpegStore:
@@ -168,6 +67,14 @@ class ImagePool:
         """The compressed bytes of image `index`."""
         source, position = self._locate(index)
         return self.stores[source].read(position)
+
+    def cache(self, config: CachedLoaderConfig, show: bool) -> None:
+        """Have the bytes in memory as `config` says, before workers start; `show` draws a progress bar.
+
+        Raises:
+            InputError: they do not fit.
+        """
+        cache_bytes(dict(zip(self.names, self.stores, strict=True)), config.cache, config.cache_gb, show)
 
     def slice_of(self, name: str) -> tuple[int, Ids]:
         """Where source `name` starts in the pool, and its sorted ids."""

@@ -6,38 +6,27 @@ step and go on exactly, and so that N processes see together what one process wo
 Shapes: B images in a micro-batch of one rank, views are uint8 (B, height, width, 3).
 """
 
-import os
-import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, repeat
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ssl_isic.config import Config
+from ssl_isic.data.decoding import ImageDecodeError, Shown, decode_rgb
 from ssl_isic.data.groups import SameGroup
-from ssl_isic.data.images import ImageDecodeError, ImagePool, decode_rgb
-from ssl_isic.data.views import Image, SeededViews, use_one_thread
+from ssl_isic.data.images import ImagePool
+from ssl_isic.data.parcels import Packing, Parcel, as_it_is, parcels
+from ssl_isic.data.steps.step import Image
+from ssl_isic.data.views import SeededViews
+from ssl_isic.data.workers import LoaderConfig, worker_options
 from ssl_isic.errors import InputError
 
 Batch = dict[str, Any]
-StartMethod = Literal["fork", "spawn", "forkserver"]
 SUBSTITUTE_TRIES = 8
-
-
-class LoaderConfig(Config):
-    """The processes that read and augment images."""
-
-    workers: int = Field(2, ge=0)
-    """Processes a rank; 0 reads in the training process."""
-    start_method: StartMethod = "fork"
-    """How workers start."""
 
 
 class Draw(NamedTuple):
@@ -161,7 +150,7 @@ class TrainingImages(Dataset[dict[str, Any]]):
 
     An image that does not decode is replaced by the next that does, so that every rank keeps equal batches; its row is
     reported in the batch as `bad`. With `pairs`, every other view shows another photograph of the same lesion where there
-    is one.
+    is one. `shown` is what `decode_rgb` may rely on (`views.shown_by`).
     """
 
     def __init__(
@@ -172,9 +161,10 @@ class TrainingImages(Dataset[dict[str, Any]]):
         seed: int,
         columns: Mapping[str, NDArray[np.float64]] | None = None,
         pairs: SameGroup | None = None,
+        shown: tuple[Shown, ...] = (),
     ) -> None:
         self.pool, self.indices, self.views, self.seed = pool, indices, views, seed
-        self.columns, self.pairs = dict(columns or {}), pairs
+        self.columns, self.pairs, self.shown = dict(columns or {}), pairs, shown
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -188,11 +178,23 @@ class TrainingImages(Dataset[dict[str, Any]]):
         views = self.views(pixels, (self.seed, draw.position), self._other_photograph(row, draw.position, bad))
         return {"views": views, "row": row, "bad": bad, "columns": columns}
 
+    def __getitems__(self, draws: list[Draw]) -> Parcel:
+        packing, rows, bad = Packing(len(draws)), np.empty(len(draws), np.int64), []
+        columns = {name: np.empty(len(draws), np.float32) for name in self.columns}
+        for place, draw in enumerate(draws):
+            sample = self[draw]
+            packing.put(place, sample["views"])
+            rows[place] = sample["row"]
+            bad += sample["bad"]
+            for name, values in columns.items():
+                values[place] = sample["columns"][name]
+        return packing.sealed({"row": rows, **columns}, bad)
+
     def _decoded(self, row: int, bad: list[int]) -> tuple[int, Image]:
         """The first of `row` and those after it that decodes, and its pixels; those that do not are added to `bad`."""
         for _ in range(SUBSTITUTE_TRIES):
             try:
-                return row, decode_rgb(self.pool.read(int(self.indices[row])))
+                return row, self._pixels(row)
             except ImageDecodeError as error:
                 bad.append(row)
                 last = f"the last {self.id_of(row)} ({error})"
@@ -204,102 +206,30 @@ class TrainingImages(Dataset[dict[str, Any]]):
             return None
         other = self.pairs.other(row, np.random.default_rng([self.seed, position, 1]))
         try:
-            return decode_rgb(self.pool.read(int(self.indices[other]))) if other != row else None
+            return self._pixels(other) if other != row else None
         except ImageDecodeError:
             bad.append(other)
             return None
+
+    def _pixels(self, row: int) -> Image:
+        return decode_rgb(self.pool.read(int(self.indices[row])), self.shown)
 
     def id_of(self, row: int) -> str:
         """The `isic_id` of dataset row `row`."""
         return self.pool.id_of(int(self.indices[row]))
 
 
-def collate_training(samples: list[dict[str, Any]]) -> Batch:
-    """Stack samples: `views`, a list of uint8 (B, h, w, 3), one a view; `row` (B,); `bad`; float32 (B,) columns."""
-    views = [torch.from_numpy(np.stack(same)) for same in zip(*(s["views"] for s in samples), strict=True)]
-    columns = {
-        name: torch.tensor([sample["columns"][name] for sample in samples], dtype=torch.float32)
-        for name in samples[0]["columns"]
-    }
-    rows = torch.tensor([sample["row"] for sample in samples])
-    return {"views": views, "row": rows, "bad": [row for sample in samples for row in sample["bad"]], **columns}
-
-
-class EvaluationImages(Dataset[tuple[Image, bool]]):
-    """Each image once, whole. An image that is missing (index -1) or does not decode comes back black and not `readable`."""
-
-    def __init__(self, pool: ImagePool, indices: NDArray[np.int64], view: Callable[[Image], Image], size: int) -> None:
-        self.pool, self.indices, self.view, self.size = pool, indices, view, size
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, row: int) -> tuple[Image, bool]:
-        try:
-            if self.indices[row] < 0:
-                raise ImageDecodeError("no image")
-            pixels = decode_rgb(self.pool.read(int(self.indices[row])))
-        except ImageDecodeError:
-            return np.zeros((self.size, self.size, 3), np.uint8), False
-        return self.view(pixels), True
-
-
-def collate_evaluation(samples: list[tuple[Image, bool]]) -> Batch:
-    """Stack samples: `images` uint8 (B, size, size, 3), `readable` bool (B,)."""
-    return {
-        "images": torch.from_numpy(np.stack([image for image, _ in samples])),
-        "readable": torch.tensor([readable for _, readable in samples]),
-    }
-
-
 def training_loader(
-    dataset: TrainingImages, stream: TrainingStream, workers: int, start_method: StartMethod, pin_memory: bool
-) -> DataLoader[Any]:
-    """The batches of `stream`, made by `workers` processes (0: in this one)."""
-    return DataLoader(
-        dataset,
-        batch_sampler=stream,
-        collate_fn=collate_training,
-        pin_memory=pin_memory,
-        **_worker_options(workers, start_method),
+    dataset: TrainingImages, stream: TrainingStream, loader: LoaderConfig, pin_memory: bool
+) -> Iterator[Batch]:
+    """The batches of `stream`, made by the loader's processes, which live as long as the iterator.
+
+    A batch is `views`, a list of uint8 (B, h, w, 3), one a view; `row` (B,); `bad`, rows that do not decode; float32 (B,)
+    columns.
+    """
+    batches: DataLoader[dict[str, Any]] = DataLoader(
+        dataset, batch_sampler=stream, collate_fn=as_it_is, pin_memory=pin_memory, **worker_options(loader)
     )
-
-
-def evaluation_loader(
-    dataset: EvaluationImages, rows: NDArray[np.int64], batch_size: int, workers: int, start_method: StartMethod
-) -> DataLoader[Any]:
-    """The dataset's `rows` in order, none dropped, none repeated."""
-    return DataLoader(
-        dataset,
-        sampler=rows.tolist(),
-        batch_size=batch_size,
-        collate_fn=collate_evaluation,
-        **_worker_options(workers, start_method),
-    )
-
-
-def _worker_options(workers: int, start_method: StartMethod) -> dict[str, Any]:
-    if workers == 0:
-        use_one_thread()
-        return {"num_workers": 0}
-    return {
-        "num_workers": workers,
-        "prefetch_factor": 4,
-        "multiprocessing_context": start_method,
-        "worker_init_fn": _start_worker,
-    }
-
-
-def _start_worker(_: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the loop decides when workers end
-    if hasattr(signal, "sigwaitinfo"):  # macOS has none
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_end_at_parents_word, daemon=True).start()
-    use_one_thread()
-
-
-def _end_at_parents_word() -> None:
-    """End this worker at the training process's SIGTERM, but not at torchrun's or SLURM's, who signal the whole group."""
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
-        pass
-    os._exit(0)
+    for parcel in parcels(batches):
+        numbers = {name: torch.from_numpy(values) for name, values in parcel.numbers.items()}
+        yield {"views": parcel.views(), "bad": parcel.bad, **numbers}

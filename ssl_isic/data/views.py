@@ -112,11 +112,6 @@ class SeededViews:
 _NOTHING = np.zeros(4, np.uint64)
 
 
-def use_one_thread() -> None:
-    """Keep OpenCV from starting threads of its own inside a data-loading worker."""
-    cv2.setNumThreads(0)
-
-
 def eval_view(size: int) -> Callable[[Image], Image]:
     """The whole image at `size` x `size` px, nothing random: an area average where it shrinks, else bilinear."""
     return partial(_whole, size=size)

@@ -4,7 +4,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ssl_isic.data.images import ImageDecodeError, ImagePool, decode_rgb
+from ssl_isic.data.decoding import ImageDecodeError, decode_rgb
+from ssl_isic.data.images import ImagePool
 from ssl_isic.data.views import Image
 
 COLOUR_NUMBERS = 12

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from ssl_isic.data.images import ImagePool
-from ssl_isic.data.loading import LoaderConfig
 from ssl_isic.data.tables import match_ids, read_table
+from ssl_isic.data.workers import LoaderConfig
 from ssl_isic.errors import InputError
 from ssl_isic.evaluation.forward import Block, forward_images
 from ssl_isic.evaluation.source import BackboneSource, Embedder, open_backbone
@@ -94,8 +94,7 @@ def embedded(
         indices,
         image_size=image_size,
         batch_size=reading.batch_size,
-        workers=reading.workers,
-        start_method=reading.start_method,
+        loader=reading,
         accelerator=accelerator,
         title=title,
     ):

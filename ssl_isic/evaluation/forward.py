@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from ssl_isic.data.decoding import Shown
 from ssl_isic.data.images import ImagePool
-from ssl_isic.data.loading import EvaluationImages, StartMethod, evaluation_loader
 from ssl_isic.data.views import eval_view
+from ssl_isic.data.whole_images import EvaluationImages, evaluation_loader
+from ssl_isic.data.workers import LoaderConfig
 
 Forward = Callable[[Tensor], Tensor]
 """uint8 pixels (B, size, size, 3) to values (B, ...)."""
@@ -36,8 +38,7 @@ def forward_images(
     *,
     image_size: int,
     batch_size: int,
-    workers: int,
-    start_method: StartMethod,
+    loader: LoaderConfig,
     accelerator: Accelerator,
     title: str | None = None,
 ) -> Iterator[Block]:
@@ -48,9 +49,10 @@ def forward_images(
     device. `title` heads a progress bar on the main process; None shows none.
     """
     rank, ranks = accelerator.process_index, accelerator.num_processes
-    images = EvaluationImages(pool, indices, eval_view(image_size), image_size)
+    shown = (Shown(image_size),) if loader.decode == "reduced" else ()
+    images = EvaluationImages(pool, indices, eval_view(image_size), image_size, shown)
     mine = np.arange(rank, len(indices), ranks)
-    batches = iter(evaluation_loader(images, mine, batch_size, workers, start_method))
+    batches = evaluation_loader(images, mine, batch_size, loader, pin_memory=accelerator.device.type == "cuda")
     hidden = title is None or not accelerator.is_main_process
     with tqdm(total=len(indices), desc=title, unit="image", disable=hidden) as bar:
         for start in range(0, len(indices), batch_size * ranks):

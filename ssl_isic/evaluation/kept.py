@@ -101,5 +101,5 @@ class KeptFeatures:
     def _key(self, network: str, image_size: int | None) -> str:
         paths = [Path(store.path) for store in self.pool.stores]
         stores = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-        all_of_it = [network, list(self.ids), stores, image_size, self.accelerator.mixed_precision]
+        all_of_it = [network, list(self.ids), stores, image_size, self.reading.decode, self.accelerator.mixed_precision]
         return hashlib.sha256(json.dumps(all_of_it).encode()).hexdigest()[:32]

@@ -7,7 +7,8 @@ import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
-from ssl_isic.data.images import ImagePool, decode_rgb
+from ssl_isic.data.decoding import decode_rgb
+from ssl_isic.data.images import ImagePool
 from ssl_isic.data.views import Image, eval_view
 from ssl_isic.evaluation.lesions import Lesions
 from ssl_isic.evaluation.neighbours import Features, nearest

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from finetune.predict import Prediction, predict, sigmoid, write_predictions
 from ssl_isic.data.images import ImagePool
-from ssl_isic.data.loading import LoaderConfig
+from ssl_isic.data.workers import LoaderConfig
 
 
 class MeanRed:

@@ -28,7 +28,7 @@ from finetune.ensemble import predict_folder
 from finetune.train import main
 from ssl_isic.backbones import BackboneConfig, build_backbone, save_backbone
 from ssl_isic.data.images import ImagePool
-from ssl_isic.data.loading import LoaderConfig
+from ssl_isic.data.workers import LoaderConfig
 from ssl_isic.run_folder import read_metrics
 
 FOLDS = (0, 1, 2)

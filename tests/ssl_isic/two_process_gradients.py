@@ -19,8 +19,9 @@ from finetune.classifier import Classifier, HeadConfig
 from finetune.losses import FocalConfig
 from ssl_isic.backbones import BackboneConfig
 from ssl_isic.data.images import ImagePool
-from ssl_isic.data.loading import LoaderConfig, ShuffledOrder, TrainingImages, steps_per_epoch
+from ssl_isic.data.loading import ShuffledOrder, TrainingImages, steps_per_epoch
 from ssl_isic.data.views import TrainViewConfig, ViewsConfig, train_view
+from ssl_isic.data.workers import LoaderConfig
 from ssl_isic.loop import LoopConfig, fit, total_steps
 from ssl_isic.methods.dino import DINOConfig
 from ssl_isic.methods.dinov2 import DINOv2Config

@@ -54,4 +54,4 @@ def _built(name: str, settings_json: str) -> Any:
             warnings.simplefilter("error")  # it only warns of an argument that it does not know
             return kind(**settings, p=1.0)
     except (TypeError, ValueError, UserWarning) as error:
-        raise ValueError(f"{name} cannot be built: {' '.join(str(error).split())}") from None
+        raise ValueError(f"the transform {name} cannot be built: {' '.join(str(error).split())}") from None

@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from ssl_isic.data.images import FolderStore, Hdf5Store, ImageDecodeError, ImagePool, decode_rgb, open_store
+from ssl_isic.data.decoding import ImageDecodeError, decode_rgb
+from ssl_isic.data.folder_store import FolderStore
+from ssl_isic.data.hdf5_store import Hdf5Store
+from ssl_isic.data.images import ImagePool, open_store
 from ssl_isic.errors import InputError
 
 WriteHdf5 = Callable[[Path, Mapping[str, bytes]], Path]

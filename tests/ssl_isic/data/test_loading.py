@@ -8,19 +8,20 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_isic.data.images import ImagePool, decode_rgb
+from ssl_isic.data.decoding import decode_rgb
+from ssl_isic.data.images import ImagePool
 from ssl_isic.data.loading import (
     BatchLayout,
     Draw,
-    EvaluationImages,
     ShuffledOrder,
     TrainingImages,
     TrainingStream,
-    evaluation_loader,
     steps_per_epoch,
     training_loader,
 )
 from ssl_isic.data.views import ViewsConfig, eval_view, simclr_views
+from ssl_isic.data.whole_images import EvaluationImages, evaluation_loader
+from ssl_isic.data.workers import LoaderConfig
 from ssl_isic.errors import InputError
 
 WriteHdf5 = Callable[[Path, Mapping[str, bytes]], Path]
@@ -107,7 +108,7 @@ def training_images(path: Path, columns: Mapping[str, Any] | None = None) -> Tra
 
 def batches_of(dataset: TrainingImages, workers: int, method: Any = "fork", total: int = 4) -> list[dict[str, Any]]:
     stream = TrainingStream(ShuffledOrder(len(dataset), 0), BatchLayout(8), 0, total)
-    return list(training_loader(dataset, stream, workers, method, pin_memory=False))
+    return list(training_loader(dataset, stream, LoaderConfig(workers=workers, start_method=method), pin_memory=False))
 
 
 @pytest.mark.parametrize(
@@ -170,7 +171,7 @@ def test_evaluation_keeps_every_row_in_order(
     pool = ImagePool({"a": damaged(tmp_path / "bad.hdf5", write_hdf5, lesion_jpegs, {7})})
     indices = np.array([3, 7, -1, 0, 3, 46, 12])  # one is damaged, one has no image, one comes twice
     dataset = EvaluationImages(pool, indices, eval_view(24), 24)
-    batches = list(evaluation_loader(dataset, np.arange(7), 3, workers, "fork"))
+    batches = list(evaluation_loader(dataset, np.arange(7), 3, LoaderConfig(workers=workers), pin_memory=False))
     images = torch.cat([batch["images"] for batch in batches])
     readable = torch.cat([batch["readable"] for batch in batches])
     assert [len(batch["images"]) for batch in batches] == [3, 3, 1]
@@ -181,5 +182,5 @@ def test_evaluation_keeps_every_row_in_order(
             np.testing.assert_array_equal(images[row].numpy(), expected)
         else:
             assert not images[row].any()
-    some = list(evaluation_loader(dataset, np.array([6, 0]), 5, 0, "fork"))
+    some = list(evaluation_loader(dataset, np.array([6, 0]), 5, LoaderConfig(workers=0), pin_memory=False))
     assert torch.equal(some[0]["images"], images[[6, 0]])

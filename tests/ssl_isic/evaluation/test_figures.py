@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssl_isic.data.images import ImagePool, decode_rgb
+from ssl_isic.data.decoding import decode_rgb
+from ssl_isic.data.images import ImagePool
 from ssl_isic.data.views import eval_view
 from ssl_isic.errors import InputError
 from ssl_isic.evaluation import figures
