@@ -12,7 +12,8 @@ from ssl_isic.config import Config
 from ssl_isic.data.augmentations.colour import Image
 from ssl_isic.data.augmentations.fourier_style import low_amplitudes
 from ssl_isic.data.augmentations.reinhard import LabStatistics, skin_statistics
-from ssl_isic.data.images import ImageDecodeError, decode_rgb, open_store
+from ssl_isic.data.decoding import ImageDecodeError, decode_rgb
+from ssl_isic.data.images import open_store
 from ssl_isic.data.store import JpegStore
 from ssl_isic.data.styles import ClinicRecord, StylesRecord
 from ssl_isic.data.tables import match_ids, read_table

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ssl_isic.data.images import ImagePool, decode_rgb
+from ssl_isic.data.decoding import decode_rgb
+from ssl_isic.data.images import ImagePool
 from ssl_isic.data.steps.step import Image
 
 
