@@ -66,7 +66,9 @@ def read_styles(path: Path) -> Styles:
     try:
         found = StylesRecord.model_validate_json(path.read_bytes())
     except OSError as error:
-        raise InputError(f"cannot read the styles {path}: {error.strerror}; write them with `ssl-isic styles`") from None
+        raise InputError(
+            f"cannot read the styles {path}: {error.strerror}; write them with `ssl-isic styles`"
+        ) from None
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(str(part) for part in fault["loc"])

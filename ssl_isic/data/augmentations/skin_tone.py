@@ -8,7 +8,9 @@ Melanin is a layer that light crosses twice: more of it multiplies what comes ba
 and a black border stays black. Which amount moves the skin to the angle that is asked for is solved for each image.
 
 A photograph is no colorimeter: under a bluish lamp, or a dermoscope's white balance, b* is small or below 0, and the angle
-is 80 degrees or, counted on (arctan2), above 90. It is then still a measure of how much the image was changed, not of skin.
+is 80 degrees or, counted on (arctan2), above 90. It is then a measure of how much the image was changed, not of skin; and
+where the light is so blue that skin is about as dark as L* 50 before it is yellow, no amount of melanin leads to the angle
+without passing where it means nothing: such an image is left as it is.
 """
 
 import math
@@ -38,7 +40,11 @@ SURFACE = 0.01
 """Share of the light that is reflected before it reaches any melanin."""
 MOST_LIGHT = 250 / 255
 """Skin is not lightened beyond this sRGB value, where it would burn out."""
-_AMOUNTS = np.linspace(-1.6, 4.0, 113)
+LEAST_RADIUS = 6.0
+"""Nearer than this to L* 50 and b* 0 the angle hangs on nothing: one unit of b* is more than 9 degrees."""
+_AMOUNTS = np.arange(-32, 81) / 20
+_NO_CHANGE = 32
+"""Where 0 is in `_AMOUNTS`."""
 
 
 def ita_of(lab: Floats) -> Floats:
@@ -60,7 +66,8 @@ def skin_ita(image: Image) -> float | None:
 def shift_ita(image: Image, degrees: float) -> Image:
     """The image with its skin's ITA `degrees` larger (lighter) or smaller (darker), between -60 and 75 degrees.
 
-    An image whose skin is out of these limits is moved inwards only. Where `skin_ita` is None it comes back as it is.
+    An image whose skin is out of these limits is moved inwards only. It comes back as it is where `skin_ita` is None or no
+    amount of melanin leads there.
     """
     colour = skin_colour(image)
     ita = None if colour is None else _measured(colour)
@@ -70,7 +77,7 @@ def shift_ita(image: Image, degrees: float) -> Image:
 
 
 def set_ita(image: Image, ita: float) -> Image:
-    """The image with its skin moved to an ITA of `ita` degrees. Where `skin_ita` is None it comes back as it is."""
+    """The image with its skin moved to an ITA of `ita` degrees, and as it is where `shift_ita` leaves it so."""
     colour = skin_colour(image)
     if colour is None or _measured(colour) is None:
         return image
@@ -83,13 +90,25 @@ def _measured(srgb: Floats) -> float | None:
 
 
 def _amount(srgb: Floats, ita: float) -> float:
-    """How much melanin moves a colour (3,) to `ita`; as much as the limits allow where that is too far."""
+    """How much melanin moves a colour (3,) to `ita`, less where it would burn out; 0 where none leads there."""
     linear = linear_of(srgb)
-    itas = ita_of(lab_of(_through(linear, _AMOUNTS[:, None])))
+    labs = lab_of(_through(linear, _AMOUNTS[:, None]))
+    itas = ita_of(labs)
+    first, last = _sound(labs, itas)
+    if not itas[last] <= ita <= itas[first]:
+        return 0.0
     room = np.log((linear_of(np.array(MOST_LIGHT)) - SURFACE) / np.maximum(linear - SURFACE, 1e-9)) / ABSORPTION
     least = min(0.0, -float(room.min()))
-    # the angle falls as melanin rises; interpolation wants it rising
-    return max(least, float(np.interp(ita, itas[::-1], _AMOUNTS[::-1])))
+    stretch = slice(last, first - 1 if first else None, -1)  # interpolation wants the angle rising
+    return max(least, float(np.interp(ita, itas[stretch], _AMOUNTS[stretch])))
+
+
+def _sound(labs: Floats, itas: Floats) -> tuple[int, int]:
+    """The first and last place of the stretch around no change on which the angle says something and falls with melanin."""
+    vague = np.hypot(labs[:, 0] - 50, labs[:, 2]) < LEAST_RADIUS
+    breaks = vague[1:] | vague[:-1] | (np.diff(itas) >= 0)
+    before, after = np.flatnonzero(breaks[:_NO_CHANGE]), np.flatnonzero(breaks[_NO_CHANGE:])
+    return (int(before[-1]) + 1 if before.size else 0), (_NO_CHANGE + int(after[0]) if after.size else len(itas) - 1)
 
 
 def _through(linear: Floats, amount: Floats) -> Floats:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, model_validator
 
 from ssl_isic.data.augmentations.fourier_style import fourier_style
 from ssl_isic.data.augmentations.reinhard import reinhard
