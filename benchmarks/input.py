@@ -13,13 +13,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
+import cv2
 import torch
 from input_views import measure_views
 from pydantic import Field
 
 from ssl_isic.config import Config, read_config
 from ssl_isic.data.images import open_store
-from ssl_isic.data.views import use_one_thread
 from ssl_isic.errors import InputError, command
 
 Part = Literal["views"]
@@ -56,7 +56,7 @@ def main(argv: Sequence[str]) -> None:
     """Measure each part and print its table."""
     config = read_config(InputConfig, argv, prog="benchmarks/input.py")
     torch.set_num_threads(1)
-    use_one_thread()
+    cv2.setNumThreads(0)
     folder = write_files(config)
     for part in config.parts:
         PARTS[part](config, folder)

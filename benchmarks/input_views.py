@@ -35,7 +35,9 @@ from PIL import Image as Pillow
 
 from ssl_isic.data.images import ImagePool, decode_rgb
 from ssl_isic.data.loading import BatchLayout, ShuffledOrder, TrainingImages, TrainingStream, training_loader
+from ssl_isic.data.shown import shown_by
 from ssl_isic.data.views import SeededViews, ViewsConfig, dino_views, simclr_views
+from ssl_isic.data.workers import LoaderConfig
 
 HERE = Path(__file__).resolve().parent
 LOCAL_CROPS = 6
@@ -118,9 +120,9 @@ def _each(transforms: Sequence[A.Compose], image: np.ndarray[Any, np.dtype[np.ui
 
 def _loader_rate(views: SeededViews, folder: Path) -> float:
     pool = ImagePool({"images": folder})
-    dataset = TrainingImages(pool, np.arange(len(pool)), views, seed=0)
+    dataset = TrainingImages(pool, np.arange(len(pool)), views, seed=0, shown=shown_by(views, "reduced"))
     stream = TrainingStream(ShuffledOrder(len(pool), 0), BatchLayout(BATCH), 0, len(pool) // BATCH)
-    loader = training_loader(dataset, stream, 0, "fork", pin_memory=False)
+    loader = training_loader(dataset, stream, LoaderConfig(workers=0), pin_memory=False)
     started = time.process_time()
     images = sum(len(batch["row"]) for batch in loader)
     return images / (time.process_time() - started)

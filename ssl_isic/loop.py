@@ -161,7 +161,9 @@ def fit(
     batches = training_loader(dataset, stream, loader, pin_memory=on_gpu)
     log = RunLog(accelerator, run_dir, dataset, progress, config.batch_size, per_epoch, total, title)
     heads_first = round(optim.heads_first_epochs * per_epoch)
-    stepper = Stepper(model, task, optimizer, accelerator, config.accumulate, config.clip_norm, seed, log, heads_first)
+    stepper = Stepper(
+        model, task, optimizer, accelerator, config.accumulate, config.clip_norm, seed, log, heads_first, dataset.views
+    )
 
     with StopRequest() as stop, log:
         while progress.step < total:

@@ -10,7 +10,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from ssl_isic.data.loading import Batch
+from ssl_isic.data.loading import DRAWN, Batch
+from ssl_isic.data.views import SeededViews
 from ssl_isic.run_log import RunLog
 from ssl_isic.sharding import whole
 from ssl_isic.task import StepHooks, Task
@@ -36,6 +37,8 @@ class Stepper:
     log: RunLog
     heads_first: int
     """Steps in which the networks stand still."""
+    views: SeededViews
+    """What finishes views on the device, where workers have left that to it."""
 
     def step(self, step: int, batches: Iterator[Batch]) -> None:
         """Take optimizer step `step` with the next micro-batches."""
@@ -67,7 +70,9 @@ class Stepper:
         batch = next(batches)
         self.log.waited_s += time.perf_counter() - started
         self.log.note_bad(batch.pop("bad"))
-        return _to_device(batch, self.accelerator.device)
+        drawn = batch.pop(DRAWN, None)
+        batch = _to_device(batch, self.accelerator.device)
+        return batch if drawn is None else {**batch, "views": self.views.finished(batch["views"], drawn)}
 
 
 def _drop_gradients(networks: Iterable[nn.Module]) -> None:

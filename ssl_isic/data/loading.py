@@ -26,6 +26,8 @@ from ssl_isic.data.workers import LoaderConfig, worker_options
 from ssl_isic.errors import InputError
 
 Batch = dict[str, Any]
+DRAWN = "drawn"
+"""Of a batch whose views are finished on the device: what was drawn for them, float64 (B, D)."""
 SUBSTITUTE_TRIES = 8
 
 
@@ -175,20 +177,25 @@ class TrainingImages(Dataset[dict[str, Any]]):
             self.pool.fetch_ahead(int(self.indices[draw.ahead]))
         row, pixels = self._decoded(draw.row, bad)
         columns = {name: float(values[row]) for name, values in self.columns.items()}
-        views = self.views(pixels, (self.seed, draw.position), self._other_photograph(row, draw.position, bad))
-        return {"views": views, "row": row, "bad": bad, "columns": columns}
+        seed, other = (self.seed, draw.position), self._other_photograph(row, draw.position, bad)
+        views, drawn = (
+            self.views.begun(pixels, seed, other) if self.views.on_device else (self.views(pixels, seed, other), [])
+        )
+        return {"views": views, "drawn": drawn, "row": row, "bad": bad, "columns": columns}
 
     def __getitems__(self, draws: list[Draw]) -> Parcel:
-        packing, rows, bad = Packing(len(draws)), np.empty(len(draws), np.int64), []
+        packing, rows, bad, drawn = Packing(len(draws)), np.empty(len(draws), np.int64), [], []
         columns = {name: np.empty(len(draws), np.float32) for name in self.columns}
         for place, draw in enumerate(draws):
             sample = self[draw]
             packing.put(place, sample["views"])
             rows[place] = sample["row"]
             bad += sample["bad"]
+            drawn.append(sample["drawn"])
             for name, values in columns.items():
                 values[place] = sample["columns"][name]
-        return packing.sealed({"row": rows, **columns}, bad)
+        on_device = {DRAWN: np.array(drawn)} if self.views.on_device else {}
+        return packing.sealed({"row": rows, **columns, **on_device}, bad)
 
     def _decoded(self, row: int, bad: list[int]) -> tuple[int, Image]:
         """The first of `row` and those after it that decodes, and its pixels; those that do not are added to `bad`."""

@@ -12,8 +12,10 @@ from functools import partial
 import cv2
 import numpy as np
 from pydantic import Field
+from torch import Tensor
 
 from ssl_isic.config import Config
+from ssl_isic.data.device_views import drawn_for, finished, split
 from ssl_isic.data.steps import AnyStep
 from ssl_isic.data.steps.crop import RandomResizedCrop, Resize
 from ssl_isic.data.steps.step import Image, Shares, Step
@@ -36,6 +38,8 @@ class ViewsConfig(Config):
     """Area of a global crop as a share of the image; null takes the preset's."""
     local_scale: Shares | None = None
     """Area of a local crop as a share of the image; null takes the preset's."""
+    on_device: bool = False
+    """Workers crop and resize; colour and blur are done on the device, in batches. The same views, but for rounding."""
 
 
 class TrainViewConfig(Config):
@@ -45,6 +49,8 @@ class TrainViewConfig(Config):
     """A preset by its name, or a FILE.yaml of steps."""
     scale: Shares | None = None
     """Area of the crop as a share of the image; null takes the preset's."""
+    on_device: bool = False
+    """Workers crop and resize; the steps that can be are done on the device, in batches."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +85,9 @@ class SeededViews:
     a tenth of the time that another generator needs to be seeded.
     """
 
-    def __init__(self, views: Sequence[View]) -> None:
-        self.views = list(views)
+    def __init__(self, views: Sequence[View], on_device: bool = False) -> None:
+        self.views, self.on_device = list(views), on_device
+        self._split = [split(view.steps) for view in self.views]
         self._rng = np.random.Generator(np.random.Philox(key=0))
 
     def __len__(self) -> int:
@@ -94,6 +101,21 @@ class SeededViews:
         self._set_seed(seed)
         shown = (image, image if other is None else other)
         return [view(shown[number % 2], self._rng) for number, view in enumerate(self.views)]
+
+    def begun(self, image: Image, seed: Sequence[int], other: Image | None = None) -> tuple[list[Image], list[float]]:
+        """What a worker makes of the views of `__call__` when they are finished on the device: pixels, and what was drawn."""
+        self._set_seed(seed)
+        shown = (image, image if other is None else other)
+        pixels, drawn = list[Image](), list[float]()
+        for number, (first, left) in enumerate(self._split):
+            pixels.append(View(first)(shown[number % 2], self._rng))
+            height, width, _ = pixels[-1].shape
+            drawn += drawn_for(left, self._rng, height, width)
+        return pixels, drawn
+
+    def finished(self, pixels: Sequence[Tensor], drawn_B_D: Tensor) -> list[Tensor]:
+        """The views of a batch of what `begun` made: uint8 (B, h, w, 3) each, on the device of `pixels`."""
+        return finished(pixels, [left for _, left in self._split], drawn_B_D)
 
     def _set_seed(self, seed: Sequence[int]) -> None:
         words = [*seed, *[0] * (MOST_SEEDS - len(seed))]
@@ -125,27 +147,27 @@ def _whole(image: Image, size: int) -> Image:
 
 def train_view(config: TrainViewConfig, size: int) -> SeededViews:
     """The one view of supervised training at `size` x `size` px."""
-    return SeededViews([_view(views_of(config.preset, "finetune").first, size, config.scale)])
+    return SeededViews([_view(views_of(config.preset, "finetune").first, size, config.scale)], config.on_device)
 
 
 def simclr_views(config: ViewsConfig) -> SeededViews:
     """SimCLR's two views. Source of `paper`: Chen et al. 2020, appendix A."""
-    return SeededViews(_global_views(config, "simclr"))
+    return SeededViews(_global_views(config, "simclr"), config.on_device)
 
 
 def dino_views(config: ViewsConfig, local_crops: int) -> SeededViews:
     """DINO's two global views, then `local_crops` local ones. Source of `paper`: Caron et al. 2021, official code."""
-    return SeededViews(_global_views(config, "dino") + _local_views(config, "dino", local_crops))
+    return SeededViews(_global_views(config, "dino") + _local_views(config, "dino", local_crops), config.on_device)
 
 
 def dinov2_views(config: ViewsConfig, local_crops: int) -> SeededViews:
     """As DINO's, with other scales of crops. Source of `paper`: Oquab et al. 2023, official configuration."""
-    return SeededViews(_global_views(config, "dinov2") + _local_views(config, "dinov2", local_crops))
+    return SeededViews(_global_views(config, "dinov2") + _local_views(config, "dinov2", local_crops), config.on_device)
 
 
 def mae_view(config: ViewsConfig) -> SeededViews:
     """MAE's one view. Source of `paper`: He et al. 2022, appendix A.1."""
-    return SeededViews(_global_views(config, "mae")[:1])
+    return SeededViews(_global_views(config, "mae")[:1], config.on_device)
 
 
 def crop_scales(preset: str, kind: Kind) -> CropScales:

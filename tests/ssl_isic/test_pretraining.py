@@ -119,3 +119,21 @@ def test_what_was_filled_in_is_in_the_runs_configuration(words: list[str], tmp_p
     assert "warmup_epochs: 0.05" in text
     assert (tmp_path / "run" / "curves.png").stat().st_size > 1000
     assert json.loads((tmp_path / "run" / "provenance.json").read_text())["world_size"] == 1
+
+
+def test_views_that_are_finished_on_the_device_train_the_same(words: list[str], tmp_path: Path) -> None:
+    """The two differ by the rounding of pixels alone; with other draws the first losses would be far apart."""
+    losses = []
+    for on_device in ("false", "true"):
+        run = tmp_path / on_device
+        assert pretrain.main([*words, f"run_dir={run}", f"views.on_device={on_device}", "views.preset=paper"]) == 0
+        losses.append([row["loss"] for row in read_metrics(run / "metrics.jsonl") if "loss" in row])
+    assert losses[0][0] == pytest.approx(losses[1][0], rel=0.02)
+
+
+def test_a_preset_that_is_wrong_leaves_no_run(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert pretrain.main([*words, "views.preset=lesions"]) == 2
+    assert "no preset of views is called 'lesions'" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
