@@ -11,7 +11,7 @@ from ssl_isic.data.augmentations.colour import Image
 
 Cover = NDArray[np.uint8]
 """How much of each pixel is covered (height, width), 255 is all of it."""
-COARSEST, FINEST, LARGEST_PX = 2, 4, 1024
+COARSEST, FINEST, LARGEST_PX = 2, 4, 640
 FRACTION_BITS = 4
 
 
@@ -54,8 +54,8 @@ TEXT_HEIGHT = 22
 
 def painted(image: Image, cover: Cover, colour: Sequence[float]) -> Image:
     """The image with `colour`, sRGB 0..255 (3,), where it is covered, mixed with what is there where that is in part."""
-    rows, columns = np.nonzero(cover)
-    share = cover[rows, columns, None].astype(np.float32) / 255
-    below, mixed = image[rows, columns].astype(np.float32), image.copy()
-    mixed[rows, columns] = np.rint(below + share * (np.array(colour, np.float32) - below))
+    over, share = np.empty_like(image), cover.astype(np.float32)
+    over[:] = np.rint(colour)
+    share /= 255
+    mixed: Image = cv2.blendLinear(image, over, 1 - share, share)
     return mixed

@@ -18,6 +18,7 @@ from ssl_isic.data.augmentations.microscope_border import add_microscope_border
 from ssl_isic.data.augmentations.reinhard import LabStatistics, reinhard
 from ssl_isic.data.augmentations.ruler import add_ruler
 from ssl_isic.data.augmentations.skin_tone import set_ita, shift_ita, skin_ita
+from ssl_isic.data.shown import shown_by
 from ssl_isic.data.steps.overlays import Elastic, Hair, MicroscopeBorder, Ruler
 from ssl_isic.data.steps.skin import FourierStyle, ReinhardStyle, SkinTone, SkinToneShift
 from ssl_isic.data.steps.step import Step
@@ -77,6 +78,13 @@ def test_skin_tone_moves_by_and_to_what_was_drawn(skin: Image) -> None:
         np.testing.assert_array_equal(shift.apply(skin, (degrees,)), shift_ita(skin, degrees))
         np.testing.assert_array_equal(absolute.apply(skin, (ita,)), set_ita(skin, ita))
         assert skin_ita(absolute.apply(skin, (ita,))) == pytest.approx(ita, abs=1.5)
+
+
+def test_a_skin_tone_before_the_crop_leaves_an_image_to_be_decoded_small() -> None:
+    strong, plain = (
+        shown_by(train_view(TrainViewConfig(preset=name), 32), "reduced") for name in ("finetune-strong", "finetune")
+    )
+    assert strong == plain != ()
 
 
 def test_styles_are_drawn_from_the_file(skin: Image, styles: Path) -> None:
