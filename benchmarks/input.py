@@ -1,17 +1,16 @@
-"""Speed of the input: images a second of one core, decoding included, ours beside the peers' on the same images.
+"""Speed of the views: images a second of one core, decoding included, ours beside the peers' on the same images.
 
     python benchmarks/input.py images=isic2024-train-image.hdf5 out=runs/input
-    python benchmarks/input.py images=... 'parts=[views]' 'sizes=[128]' rounds=9 peer_python=peer/bin/python
+    python benchmarks/input.py images=... 'sizes=[128]' rounds=9 peer_python=peer/bin/python
 
-`views`: what it takes to make the views of one image (`input_views.py` says what is compared with what). All in one process
-and one thread, by its CPU time; ours and the peers take turns on blocks of images, in rounds, and the order turns around with
-each round. A ratio is taken within a round; what is printed is the median over rounds, and the range.
+`input_views.py` says what is compared with what; the loader and its processes are in `loader.py`. Each of ours and of the
+peers works in one process and one thread, by its CPU time; they take turns on a block of images, in rounds, and the order
+turns around with each round. A ratio is taken within a round; what is printed is the median over rounds, and the range.
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import cv2
 import torch
@@ -22,18 +21,14 @@ from ssl_isic.config import Config, read_config
 from ssl_isic.data.images import open_store
 from ssl_isic.errors import InputError, command
 
-Part = Literal["views"]
-
 
 class InputConfig(Config):
-    """Time what feeds the network, ours and the peers'."""
+    """Time the views of an image, ours and the peers'."""
 
     images: Path
     """HDF5 or folder of JPEG images."""
     out: Path = Path("runs/input")
     """Folder for the same images as files, which one peer reads."""
-    parts: list[Part] = ["views"]
-    """What is measured."""
     sizes: list[int] = Field([64, 128, 224], min_length=1)
     """Sides of a global view, px; a local crop has half of it."""
     count: int = Field(512, ge=1)
@@ -44,22 +39,14 @@ class InputConfig(Config):
     """Interpreter of an environment with lightly-train 0.18, as benchmarks/pretrain.py makes one; null leaves it out."""
 
 
-PARTS: dict[Part, Callable[[InputConfig, Path], None]] = {
-    "views": lambda config, folder: measure_views(
-        folder, config.sizes, config.count, config.rounds, config.peer_python
-    ),
-}
-
-
 @command
 def main(argv: Sequence[str]) -> None:
-    """Measure each part and print its table."""
+    """Measure, and print a table for each method and size."""
     config = read_config(InputConfig, argv, prog="benchmarks/input.py")
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     folder = write_files(config)
-    for part in config.parts:
-        PARTS[part](config, folder)
+    measure_views(folder, config.sizes, config.count, config.rounds, config.peer_python)
 
 
 def write_files(config: InputConfig) -> Path:

@@ -8,8 +8,8 @@
 - lightly-train: its loader on the same files (`peers/lightly_train_views.py`), in a process of its own.
 
 The same parameters for all: scales and shapes of crops, flip, jitter and its chance, grey, blur, solarisation. Not the same:
-how a crop is resized (lightly by Pillow, antialiased; lightly-train by OpenCV's bilinear, aliased where it shrinks), and
-lightly 1.5's second DINO view, which has jitter of twice the paper's strength.
+how a crop that shrinks is resized (lightly: Pillow's antialiased bilinear; lightly-train and albumentations: an area average),
+and lightly's blur, which is Pillow's.
 """
 
 import io

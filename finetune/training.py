@@ -23,6 +23,7 @@ from ssl_isic.backbones import BackboneConfig, save_backbone
 from ssl_isic.config import Config
 from ssl_isic.data.folds import ids_hash
 from ssl_isic.data.images import ImagePool
+from ssl_isic.data.kept_views import keep_views
 from ssl_isic.data.loading import Order, ShuffledOrder, TrainingImages, steps_per_epoch
 from ssl_isic.data.shown import shown_by
 from ssl_isic.data.views import TrainViewConfig, train_view
@@ -94,9 +95,10 @@ def start_run(config: FinetuneConfig, labelled: Labelled) -> Accelerator:
     """Make the run's folder, say where its data came from, and print what the user should know about them."""
     accelerator = build_accelerator(config.loop, config.run_dir)
     check_whole(accelerator, "fine-tuning")
-    train_view(config.views, config.image_size)  # refuses a wrong preset before the folder is made a run of it
+    views = train_view(config.views, config.image_size)  # refuses a wrong preset before the folder is made a run of it
     if accelerator.is_main_process:
         open_run(config.run_dir, config)
+        keep_views(config.run_dir, views)
         hashes = {LABELLED: f"{len(labelled.ids)} ids, sha256 {ids_hash(labelled.ids)}"}
         write_provenance(config.run_dir, config.seed, accelerator.num_processes, hashes)
     for note in labelled.notes:

@@ -14,6 +14,7 @@ from ssl_isic.backbones import BackboneConfig, check_input_size, save_backbone
 from ssl_isic.collapse import CollapseGuard
 from ssl_isic.config import Config
 from ssl_isic.data.images import ImagePool
+from ssl_isic.data.kept_views import keep_views
 from ssl_isic.data.loading import BatchLayout, Order, steps_per_epoch
 from ssl_isic.data.views import SeededViews, ViewsConfig
 from ssl_isic.errors import InputError
@@ -85,6 +86,7 @@ def pretrain(config: PretrainConfig, rules: Mapping[str, str] | None = None) -> 
     micro_batch = _micro_batch(config.loop, accelerator)
     if accelerator.is_main_process:
         open_run(config.run_dir, config)
+        keep_views(config.run_dir, views)
         write_provenance(config.run_dir, config.seed, accelerator.num_processes, pool.hashes())
     for key, rule in (rules or {}).items():
         accelerator.print(f"{key}={reduce(getattr, key.split('.'), config)}: {rule}")

@@ -14,15 +14,15 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 
 from ssl_isic.data.decoding import ImageDecodeError, Shown, decode_rgb
 from ssl_isic.data.groups import SameGroup
 from ssl_isic.data.images import ImagePool
-from ssl_isic.data.parcels import Packing, Parcel, as_it_is, parcels
+from ssl_isic.data.parcels import Packing, parcels
 from ssl_isic.data.steps.step import Image
 from ssl_isic.data.views import SeededViews
-from ssl_isic.data.workers import LoaderConfig, worker_options
+from ssl_isic.data.workers import LoaderConfig
 from ssl_isic.errors import InputError
 
 Batch = dict[str, Any]
@@ -183,8 +183,9 @@ class TrainingImages(Dataset[dict[str, Any]]):
         )
         return {"views": views, "drawn": drawn, "row": row, "bad": bad, "columns": columns}
 
-    def __getitems__(self, draws: list[Draw]) -> Parcel:
-        packing, rows, bad, drawn = Packing(len(draws)), np.empty(len(draws), np.int64), [], []
+    def pack(self, draws: list[Draw], packing: Packing) -> Any:
+        """Put the samples of a batch into `packing`, and seal it."""
+        rows, bad, drawn = np.empty(len(draws), np.int64), [], []
         columns = {name: np.empty(len(draws), np.float32) for name in self.columns}
         for place, draw in enumerate(draws):
             sample = self[draw]
@@ -234,9 +235,8 @@ def training_loader(
     A batch is `views`, a list of uint8 (B, h, w, 3), one a view; `row` (B,); `bad`, rows that do not decode; float32 (B,)
     columns.
     """
-    batches: DataLoader[dict[str, Any]] = DataLoader(
-        dataset, batch_sampler=stream, collate_fn=as_it_is, pin_memory=pin_memory, **worker_options(loader)
-    )
-    for parcel in parcels(batches):
+    blank = np.zeros((64, 64, 3), np.uint8)
+    largest_bytes = stream.layout.micro_batch * sum(view.size for view in dataset.views(blank, seed=(0,)))
+    for parcel in parcels(dataset, largest_bytes, loader, batch_sampler=stream, pin_memory=pin_memory):
         numbers = {name: torch.from_numpy(values) for name, values in parcel.numbers.items()}
         yield {"views": parcel.views(), "bad": parcel.bad, **numbers}

@@ -1,25 +1,78 @@
 """Batches on their way from a worker to the training process.
 
-A tensor that a worker sends takes a file in shared memory, a message and a mapping of its own, whatever its size. So all
-pixels of a batch travel as one tensor, into which each image is written as soon as it is made; a few numbers go beside it.
+By default a worker takes new shared memory for each tensor of each batch: a file, a message, a mapping in either process, and a
+page fault for each 4 kB, all over again for the next batch. Here the workers write into blocks that were shared out before they
+started, each image as soon as it is made, and send the number of the block. A block is free again when nothing in the training
+process refers to its pixels any more; where none is free, the batch is sent in torch's way.
 
 Shapes: B images in a batch; a view is uint8 (B, height, width, 3).
 """
 
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import count
 from math import prod
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, get_worker_info
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from ssl_isic.data.shared_array import SharedArray
 from ssl_isic.data.steps.step import Image
+from ssl_isic.data.workers import LoaderConfig, worker_options
 from ssl_isic.errors import InputError
 
 Shape = tuple[int, ...]
+MOST_BYTES = 2 << 30
+BEING_USED = 2
+"""Batches of a worker that may be in use beyond those made ahead: one that trains, one that is taken."""
+
+
+class Blocks:
+    """Memory for the batches of all workers, of `size` bytes each."""
+
+    _known: "weakref.WeakValueDictionary[int, Blocks]" = weakref.WeakValueDictionary()
+    _numbers = count()
+
+    def __init__(self, loader: LoaderConfig, size: int) -> None:
+        each = max(1, min(loader.prefetch + BEING_USED, MOST_BYTES // (loader.workers * size)))
+        self._pixels = SharedArray((loader.workers, each, size), np.uint8)
+        self._taken = SharedArray((loader.workers, each), np.bool_)
+        self.number = next(self._numbers)
+        self._known[self.number] = self
+
+    @classmethod
+    def of(cls, number: int) -> "Blocks":
+        """The blocks of this number, in the process that made them."""
+        return cls._known[number]
+
+    def free(self, worker: int, size: int) -> int | None:
+        """A block that `worker` may write `size` bytes to, or None."""
+        largest = self._pixels.values.shape[2]
+        free = np.flatnonzero(~self._taken.values[worker]) if size <= largest else []
+        return int(free[0]) if len(free) else None
+
+    def pixels(self, worker: int, block: int, size: int) -> NDArray[np.uint8]:
+        """The first `size` bytes of a block."""
+        pixels: NDArray[np.uint8] = self._pixels.values[worker, block, :size]
+        return pixels
+
+    def take(self, worker: int, block: int) -> None:
+        """Nobody may write to the block from now on."""
+        self._taken.values[worker, block] = True
+
+    def lend(self, worker: int, block: int, size: int) -> Tensor:
+        """The pixels of a block that was taken; it is free again when the last tensor that shares them is gone."""
+        pixels = self.pixels(worker, block, size)
+        weakref.finalize(pixels, self._give_back, self._taken.values, worker, block).atexit = False
+        return torch.from_numpy(pixels)
+
+    @staticmethod
+    def _give_back(taken: NDArray[np.bool_], worker: int, block: int) -> None:
+        taken[worker, block] = False
 
 
 class Parcel:
@@ -34,53 +87,96 @@ class Parcel:
 
     def views(self) -> list[Tensor]:
         """The views, as parts of `pixels`."""
-        ends = np.cumsum([prod(shape) for shape in self.shapes]).tolist()
-        return [self.pixels[end - prod(shape) : end].view(shape) for end, shape in zip(ends, self.shapes, strict=True)]
+        return _parts(self.pixels, self.shapes)
 
 
 class Packing:
-    """A parcel of B images in the making."""
+    """A parcel of B images in the making: in a block of `blocks`, where one is free."""
 
-    def __init__(self, images: int) -> None:
-        self._images = images
-        self._pixels: Tensor | None = None
+    def __init__(self, images: int, blocks: Blocks | None) -> None:
+        self._images, self._blocks = images, blocks
+        self._place: tuple[int, int] | None = None
+        self._pixels = np.empty(0, np.uint8)
+        self._shapes: list[Shape] = []
         self._views: list[NDArray[np.uint8]] = []
 
     def put(self, row: int, views: Sequence[Image]) -> None:
         """Write the views of image `row`; those of all images have the same sizes."""
-        if self._pixels is None:
-            self._pixels = _room_for(sum(self._images * view.size for view in views))
-            shapes = [(self._images, *view.shape) for view in views]
-            self._views = [view.numpy() for view in Parcel(self._pixels, shapes, {}, []).views()]
+        if not self._views:
+            self._make_room([(self._images, *view.shape) for view in views])
         for all_of_it, view in zip(self._views, views, strict=True):
             all_of_it[row] = view
 
-    def sealed(self, numbers: dict[str, NDArray[Any]], bad: Iterable[int] = ()) -> Parcel:
-        """The parcel, when all images are in it."""
-        if self._pixels is None:
-            raise ValueError("a parcel of no images")
-        return Parcel(self._pixels, [view.shape for view in self._views], numbers, list(bad))
+    def sealed(self, numbers: dict[str, NDArray[Any]], bad: Iterable[int] = ()) -> "Parcel | _Sent":
+        """The parcel, or what a worker sends in its place, when all images are in it."""
+        if self._blocks is None or self._place is None:
+            return Parcel(torch.from_numpy(self._pixels), self._shapes, numbers, list(bad))
+        self._blocks.take(*self._place)
+        return _Sent(self._blocks.number, self._place, self._pixels.size, self._shapes, numbers, list(bad))
+
+    def _make_room(self, shapes: list[Shape]) -> None:
+        size, worker = sum(map(prod, shapes)), get_worker_info()
+        if self._blocks is not None and worker is not None:
+            block = self._blocks.free(worker.id, size)
+            self._place = None if block is None else (worker.id, block)
+        if self._blocks is None or self._place is None:
+            self._pixels = np.empty(size, np.uint8)
+        else:
+            self._pixels = self._blocks.pixels(*self._place, size)
+        self._shapes, self._views = shapes, _parts(self._pixels, shapes)
 
 
-def _room_for(size: int) -> Tensor:
-    if get_worker_info() is None:
-        return torch.empty(size, dtype=torch.uint8)
-    # in a worker straight in shared memory, as torch's own collating does: it would be copied there to be sent
-    return torch.empty(0, dtype=torch.uint8).set_(torch.UntypedStorage._new_shared(size))  # type: ignore[no-untyped-call]
+class _Sent:
+    """A parcel in a block on its way: unpickled, it is the `Parcel`."""
+
+    def __init__(self, *contents: Any) -> None:
+        self._contents = contents
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _arrived, self._contents
 
 
-def as_it_is(parcel: Any) -> Any:
-    """Collate nothing: the dataset makes whole batches."""
-    return parcel
+def _arrived(
+    blocks: int,
+    place: tuple[int, int],
+    size: int,
+    shapes: list[Shape],
+    numbers: dict[str, NDArray[Any]],
+    bad: list[int],
+) -> Parcel:
+    return Parcel(Blocks.of(blocks).lend(*place, size), shapes, numbers, bad)
 
 
-def parcels(loader: DataLoader[Any]) -> Iterator[Parcel]:
-    """The batches of `loader`.
+class Packs(Protocol):
+    """A dataset that makes whole batches."""
+
+    def pack(self, rows: list[Any], packing: Packing) -> Any:
+        """Put the images of a batch into `packing`, and seal it."""
+
+
+class _Packed(Dataset[Any]):
+    """A dataset as DataLoader wants it, with the blocks that its workers write to."""
+
+    def __init__(self, images: Packs, blocks: Blocks | None) -> None:
+        self._images, self._blocks = images, blocks
+
+    def __getitems__(self, rows: list[Any]) -> Any:
+        return self._images.pack(rows, Packing(len(rows), self._blocks))
+
+
+def parcels(images: Packs, largest_bytes: int, loader: LoaderConfig, **options: Any) -> Iterator[Parcel]:
+    """The batches of `images`, made by the loader's processes, which live as long as the iterator.
+
+    Args:
+        largest_bytes: pixels of the largest batch.
+        options: of the DataLoader: which rows make a batch.
 
     Raises:
         InputError: as a worker did, without its traceback.
     """
-    batches = iter(loader)
+    blocks = Blocks(loader, largest_bytes) if loader.workers else None
+    packed = _Packed(images, blocks)
+    batches = iter(DataLoader(packed, collate_fn=_as_it_is, **options, **worker_options(loader)))
     while True:
         try:
             parcel: Parcel = next(batches)
@@ -89,3 +185,14 @@ def parcels(loader: DataLoader[Any]) -> Iterator[Parcel]:
         except InputError as error:  # DataLoader puts a worker's traceback before the message
             raise InputError(str(error).strip().rpartition("InputError: ")[2]) from None
         yield parcel
+        del parcel  # or its block would be taken until the next one has come
+
+
+def _as_it_is(parcel: Any) -> Any:
+    return parcel
+
+
+def _parts(pixels: Any, shapes: list[Shape]) -> list[Any]:
+    """A flat array or tensor as arrays of `shapes`, one after the other."""
+    ends = np.cumsum([prod(shape) for shape in shapes]).tolist()
+    return [pixels[end - prod(shape) : end].reshape(shape) for end, shape in zip(ends, shapes, strict=True)]

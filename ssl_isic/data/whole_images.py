@@ -1,18 +1,19 @@
 """Whole images, as they are embedded and classified: each once, in order, nothing random."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from ssl_isic.data.decoding import ImageDecodeError, Shown, decode_rgb
 from ssl_isic.data.images import ImagePool
 from ssl_isic.data.loading import Batch
-from ssl_isic.data.parcels import Packing, Parcel, as_it_is, parcels
+from ssl_isic.data.parcels import Packing, parcels
 from ssl_isic.data.steps.step import Image
-from ssl_isic.data.workers import LoaderConfig, worker_options
+from ssl_isic.data.workers import LoaderConfig
 
 
 class EvaluationImages(Dataset[tuple[Image, bool]]):
@@ -43,8 +44,9 @@ class EvaluationImages(Dataset[tuple[Image, bool]]):
             return np.zeros((self.size, self.size, 3), np.uint8), False
         return self.view(pixels), True
 
-    def __getitems__(self, rows: list[int]) -> Parcel:
-        packing, readable = Packing(len(rows)), np.empty(len(rows), bool)
+    def pack(self, rows: list[int], packing: Packing) -> Any:
+        """Put the images of a batch into `packing`, and seal it."""
+        readable = np.empty(len(rows), bool)
         for place, row in enumerate(rows):
             image, readable[place] = self[row]
             packing.put(place, [image])
@@ -55,13 +57,7 @@ def evaluation_loader(
     dataset: EvaluationImages, rows: NDArray[np.int64], batch_size: int, loader: LoaderConfig, pin_memory: bool
 ) -> Iterator[Batch]:
     """The dataset's `rows` in order, none dropped, none repeated: `images` uint8 (B, size, size, 3), `readable` bool (B,)."""
-    batches: DataLoader[tuple[Image, bool]] = DataLoader(
-        dataset,
-        sampler=rows.tolist(),
-        batch_size=batch_size,
-        collate_fn=as_it_is,
-        pin_memory=pin_memory,
-        **worker_options(loader),
-    )
-    for parcel in parcels(batches):
+    largest_bytes = batch_size * dataset.size**2 * 3
+    which = {"sampler": rows.tolist(), "batch_size": batch_size}
+    for parcel in parcels(dataset, largest_bytes, loader, pin_memory=pin_memory, **which):
         yield {"images": parcel.views()[0], "readable": torch.from_numpy(parcel.numbers["readable"])}
