@@ -129,4 +129,5 @@ def _inside(boxes: NDArray[np.int64], images: Tensor) -> Tensor:
     top, bottom, left, right = torch.from_numpy(boxes).to(images.device).T[..., None]
     y, x = (torch.arange(size, device=images.device) for size in images.shape[2:])
     down, across = (top <= y) & (y < bottom), (left <= x) & (x < right)
-    return (down[:, :, None] & across[:, None, :])[:, None]
+    inside: Tensor = down[:, None, :, None] & across[:, None, None, :]
+    return inside

@@ -46,7 +46,8 @@ def _strands(rng: np.random.Generator, count: int, height: int, width: int) -> F
     length = rng.uniform(0.25, 1.1, (count, 1, 1)) * max(height, width)
     steps = np.stack([np.cos(heading), np.sin(heading)], axis=-1) * length / POINTS
     middle = rng.uniform(-0.1, 1.1, (count, 1, 2)) * (width, height)
-    return middle + np.cumsum(steps, axis=1) - steps.sum(axis=1, keepdims=True) / 2
+    points: Floats = middle + np.cumsum(steps, axis=1) - steps.sum(axis=1, keepdims=True) / 2
+    return points
 
 
 def _colour(rng: np.random.Generator, skin: Floats, fair: float) -> Floats:

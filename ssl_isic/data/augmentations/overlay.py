@@ -1,11 +1,10 @@
 """Thin things drawn over an image: with edges between pixels, and thinner than one where they are."""
 
-from collections.abc import Sequence
 from math import ceil
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ssl_isic.data.augmentations.colour import Image
 
@@ -52,10 +51,10 @@ TEXT_HEIGHT = 22
 """Of a digit at scale 1 of OpenCV's font, px."""
 
 
-def painted(image: Image, cover: Cover, colour: Sequence[float]) -> Image:
+def painted(image: Image, cover: Cover, colour: ArrayLike) -> Image:
     """The image with `colour`, sRGB 0..255 (3,), where it is covered, mixed with what is there where that is in part."""
     over, share = np.empty_like(image), cover.astype(np.float32)
-    over[:] = np.rint(colour)
+    over[:] = np.rint(np.asarray(colour))
     share /= 255
     mixed: Image = cv2.blendLinear(image, over, 1 - share, share)
     return mixed

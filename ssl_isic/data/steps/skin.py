@@ -1,11 +1,12 @@
 """Other skin and other clinics: skin tone along the typology angle, styles of clinics."""
 
+import hashlib
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import AfterValidator, model_validator
+from pydantic import AfterValidator, computed_field, model_validator
 
 from ssl_isic.data.augmentations.fourier_style import fourier_style
 from ssl_isic.data.augmentations.reinhard import reinhard
@@ -61,6 +62,12 @@ class _OfStyles(Step):
     share: Shares = (0.3, 0.8)
     """How far an image goes towards the style, [smallest, largest]."""
     drawn: ClassVar = ("style", "share")
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def sha256(self) -> str:
+        """Of the file: a run keeps its views, and is not resumed with other styles."""
+        return hashlib.sha256(self.styles.read_bytes()).hexdigest()
 
     @model_validator(mode="after")
     def _can_be_read(self) -> Self:

@@ -18,11 +18,13 @@ from ssl_isic.data.augmentations.microscope_border import add_microscope_border
 from ssl_isic.data.augmentations.reinhard import LabStatistics, reinhard
 from ssl_isic.data.augmentations.ruler import add_ruler
 from ssl_isic.data.augmentations.skin_tone import set_ita, shift_ita, skin_ita
+from ssl_isic.data.kept_views import keep_views
 from ssl_isic.data.shown import shown_by
 from ssl_isic.data.steps.overlays import Elastic, Hair, MicroscopeBorder, Ruler
 from ssl_isic.data.steps.skin import FourierStyle, ReinhardStyle, SkinTone, SkinToneShift
 from ssl_isic.data.steps.step import Step
 from ssl_isic.data.views import TrainViewConfig, ViewsConfig, dino_views, simclr_views, train_view
+from ssl_isic.errors import InputError
 
 Image = NDArray[np.uint8]
 AMPLITUDES = [[[3.0, 2.0, 2.0], [4.0, 3.0, 2.0]], [[160.0, 120.0, 100.0], [5.0, 4.0, 3.0]], [[3.0] * 3, [2.0] * 3]]
@@ -95,6 +97,19 @@ def test_styles_are_drawn_from_the_file(skin: Image, styles: Path) -> None:
     second = LabStatistics((200.0, 140.0, 120.0), (9.0, 3.0, 2.0))
     np.testing.assert_array_equal(step.apply(skin, (1, 0.5)), reinhard(skin, second, 0.5))
     np.testing.assert_array_equal(fourier.apply(skin, (0, 0.5)), fourier_style(skin, np.array(AMPLITUDES), 0.5))
+
+
+def test_a_run_is_not_resumed_with_other_styles(tmp_path: Path, styles: Path) -> None:
+    def keep() -> None:
+        preset = tmp_path / "own.yaml"
+        preset.write_text(f"default: {{first: [{{name: resize}}, {{name: reinhard_style, styles: {styles}}}]}}")
+        keep_views(tmp_path, train_view(TrainViewConfig(preset=str(preset)), 32))
+
+    keep()
+    keep()
+    styles.write_text(json.dumps({"clinics": [CLINIC]}))
+    with pytest.raises(InputError, match="view_1 of this run was another"):
+        keep()
 
 
 @pytest.mark.parametrize(
