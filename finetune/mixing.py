@@ -66,7 +66,7 @@ def draw_pairing(
 ) -> Pairing | None:
     """How B images of this size, px, are mixed, each with a lambda of its own; None where they are not.
 
-    `positive` (B,) is only looked at for `partners: like`. Source: Zhang et al. 2018, equation 1; Yun et al. 2019,
+    `positive` (B,) is only looked at for `partners: like`. Source: Zhang et al. 2018, section 1; Yun et al. 2019,
     equation 2 and algorithm 1, where a box's part beyond the image does not count.
     """
     if rng.random() >= config.probability:

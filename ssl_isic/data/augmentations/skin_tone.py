@@ -35,7 +35,7 @@ LIGHTEST, DARKEST = 75.0, -60.0
 ABSORPTION = np.array([0.7, 1.0, 1.3])
 """Of melanin for red, green and blue light, relative to green. Melanosomes' falls with the wavelength to the power -3.48
 (Jacques 1998), which is 0.73, 1, 1.8; it is flatter here since skin scatters what it does not absorb: with these b* rises
-from very light to tan skin and falls again towards dark, as where skin has been measured (Chardon et al. 1991, figure 3)."""
+from very light to tan skin and falls again towards dark, as where skin has been measured (Chardon et al. 1991)."""
 SURFACE = 0.01
 """Share of the light that is reflected before it reaches any melanin."""
 MOST_LIGHT = 250 / 255
