@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from finetune.losses import BCEConfig, FocalConfig, classification_loss
+from finetune.mixing import UNMIXED, MixingConfig, draw_from_torch, mixed
 from ssl_isic.backbones import BackboneConfig, build_backbone, normalization_of
 from ssl_isic.config import Config
 from ssl_isic.data.loading import Batch
@@ -31,11 +32,17 @@ class Classifier(Task):
     """A timm model with one logit."""
 
     def __init__(
-        self, head: HeadConfig, loss: FocalConfig | BCEConfig, backbone: BackboneConfig, image_size: int, prior: float
+        self,
+        head: HeadConfig,
+        loss: FocalConfig | BCEConfig,
+        backbone: BackboneConfig,
+        image_size: int,
+        prior: float,
+        mixing: MixingConfig = UNMIXED,
     ) -> None:
         """`prior` is the share of positives among the samples drawn; the head starts by predicting it."""
         super().__init__()
-        self.head_config, self.loss_config = head, loss
+        self.head_config, self.loss_config, self.mixing_config = head, loss, mixing
         self.model = build_backbone(backbone, image_size, num_classes=1, drop_rate=head.dropout)
         self.normalize = normalization_of(self.model)
         last = self._last_layer()
@@ -48,14 +55,21 @@ class Classifier(Task):
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
         if self.head_config.freeze_backbone:
             self.model.eval()  # fixed features: batch norm keeps its statistics
-        logits = self.logits(batch["views"][0])
+        images, target, weight = self.normalize(batch["views"][0]), batch["target"], batch["weight"]
+        pairing = draw_from_torch(self.mixing_config, target, *images.shape[2:])
+        if pairing is not None:
+            images, target, weight = mixed(images, target, weight, pairing)
+        logits = self._logits_of(images)
         with full_precision(logits):
-            loss = classification_loss(self.loss_config, logits, batch["target"], batch["weight"])
+            loss = classification_loss(self.loss_config, logits, target, weight)
         return {"loss": loss}
 
     def logits(self, pixels: Tensor) -> Tensor:
         """float32 logits (B,) of uint8 pixels (B, h, w, 3)."""
-        logits: Tensor = self.model(self.normalize(pixels)).squeeze(1).float()
+        return self._logits_of(self.normalize(pixels))
+
+    def _logits_of(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.model(images).squeeze(1).float()
         return logits
 
     def parameter_groups(self) -> list[ParameterGroup]:

@@ -17,6 +17,7 @@ from finetune.classifier import Classifier, HeadConfig
 from finetune.ensemble import write_ensemble
 from finetune.labelled import Labelled, LabelledConfig, TrainingRows, read_labelled, rows_outside
 from finetune.losses import FocalConfig, LossConfig
+from finetune.mixing import MixingConfig
 from finetune.predict import predict, write_predictions
 from finetune.sampling import BalancedOrder
 from ssl_isic.backbones import BackboneConfig, save_backbone
@@ -68,6 +69,8 @@ class FinetuneConfig(Config):
     """The last layer."""
     loss: LossConfig = FocalConfig()
     """The loss."""
+    mixing: MixingConfig = MixingConfig()
+    """MixUp and CutMix."""
     sampling: SamplingConfig = SamplingConfig()
     """Which rows are drawn."""
     optim: OptimConfig = OptimConfig(lr=1e-3, lr_batch_size=None, weight_decay=0.01)
@@ -152,7 +155,7 @@ def train_fold(
     set_seed(config.seed + fold)
     order = order_of(config, rows)
     prior = float(rows.target[order.epoch(0)].mean())
-    classifier = Classifier(config.head, config.loss, config.backbone, config.image_size, prior)
+    classifier = Classifier(config.head, config.loss, config.backbone, config.image_size, prior, config.mixing)
     columns = {"target": rows.target, "weight": rows.weight}
     views = train_view(config.views, config.image_size)
     shown, cleaning = shown_by(views, config.data.decode), config.data.clean

@@ -10,6 +10,7 @@ STAGES = {
     "pretrain": ("ssl_isic.pretrain", "learn a backbone from unlabelled images"),
     "shards": ("ssl_isic.shards", "write images as shards, to pretrain over a network"),
     "views": ("ssl_isic.views", "draw what the views make of images, to choose a preset by"),
+    "styles": ("ssl_isic.styles", "write the styles of clinics, for views that imitate them"),
     "curves": ("ssl_isic.curves", "draw what a run has logged"),
     "clean": ("ssl_isic.clean", "draw images before and after cleaning, to choose it by"),
     "folds": ("ssl_isic.folds", "split labelled images into grouped, stratified folds"),

@@ -4,6 +4,7 @@ from typing import Literal
 
 from ssl_isic.data.decoding import Shown
 from ssl_isic.data.steps.crop import RandomResizedCrop, Resize
+from ssl_isic.data.steps.skin import SkinTone, SkinToneShift
 from ssl_isic.data.steps.step import Step
 from ssl_isic.data.steps.symmetries import D4, HorizontalFlip, VerticalFlip
 from ssl_isic.data.views import SeededViews
@@ -13,7 +14,7 @@ def shown_by(views: SeededViews, decode: Literal["reduced", "full"]) -> tuple[Sh
     """What `decode_rgb` may rely on when it decodes for `views`; nothing for `full`.
 
     Nothing either where a view does something else to the image before it is cropped or resized: the size of a blur or of a
-    warp is in px, and would be another one on a reduced image.
+    warp is in px, and would be another one on a reduced image. A skin tone is not: it changes each px by itself.
     """
     shown = [_shown_after(view.steps) for view in views.views]
     known = [view for view in shown if view is not None]
@@ -27,6 +28,6 @@ def _shown_after(steps: tuple[Step, ...]) -> Shown | None:
             return Shown(step.size, step.scale[0] * min(narrowest, 1 / widest))
         if isinstance(step, Resize) and step.size is not None:
             return Shown(step.size)
-        if not isinstance(step, D4 | HorizontalFlip | VerticalFlip):
+        if not isinstance(step, D4 | HorizontalFlip | VerticalFlip | SkinTone | SkinToneShift):
             return None
     return None

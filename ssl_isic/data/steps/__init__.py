@@ -8,6 +8,8 @@ from ssl_isic.data.steps.blur import GaussianBlur
 from ssl_isic.data.steps.crop import RandomResizedCrop, Resize
 from ssl_isic.data.steps.dropout import CoarseDropout
 from ssl_isic.data.steps.jitter import ColourJitter
+from ssl_isic.data.steps.overlays import Elastic, Hair, MicroscopeBorder, Ruler
+from ssl_isic.data.steps.skin import FourierStyle, ReinhardStyle, SkinTone, SkinToneShift
 from ssl_isic.data.steps.symmetries import D4, HorizontalFlip, VerticalFlip
 from ssl_isic.data.steps.tone import Gamma, Grey, Solarize
 from ssl_isic.data.steps.warp import Rotate, Zoom
@@ -27,6 +29,14 @@ AnyStep = Annotated[
     | Gamma
     | GaussianBlur
     | CoarseDropout
+    | Elastic
+    | SkinToneShift
+    | SkinTone
+    | Hair
+    | Ruler
+    | MicroscopeBorder
+    | ReinhardStyle
+    | FourierStyle
     | Albumentations,
     Field(discriminator="name"),
 ]

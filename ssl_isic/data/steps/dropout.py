@@ -2,6 +2,7 @@
 
 from typing import ClassVar, Literal
 
+import cv2
 import numpy as np
 from pydantic import Field
 
@@ -26,7 +27,7 @@ class CoarseDropout(Step):
         boxes, seed = (int(number) for number in parameters)
         rng = np.random.default_rng(seed)
         height, width, _ = image.shape
-        painted, colour = image.copy(), np.rint(image.mean(axis=(0, 1))).astype(np.uint8)
+        painted, colour = image.copy(), np.rint(cv2.mean(image)[:3]).astype(np.uint8)
         for _ in range(boxes):
             box_height, box_width = (max(1, round(side * uniform(rng, self.side))) for side in (height, width))
             top, left = whole_number(rng, height - box_height + 1), whole_number(rng, width - box_width + 1)
