@@ -8,10 +8,10 @@ from pydantic import Field
 
 from ssl_isic.config import Config, dump_yaml
 from ssl_isic.data.images import ImagePool
-from ssl_isic.data.loading import LoaderConfig
 from ssl_isic.data.near_duplicates import CORRELATION, DISTANCE, Pairs, near_duplicates
 from ssl_isic.data.remote import Location
 from ssl_isic.data.shard_store import ShardReading
+from ssl_isic.data.workers import LoaderConfig
 from ssl_isic.evaluation.source import BackboneSource, Embedder, open_backbone
 from ssl_isic.files import atomic_write
 from ssl_isic.inspection.annotations import ColumnsConfig, read_annotations

@@ -15,8 +15,8 @@ from tqdm import tqdm
 
 from ssl_isic.backbones import feature_size
 from ssl_isic.data.images import ImagePool
-from ssl_isic.data.loading import LoaderConfig
 from ssl_isic.data.near_duplicates import Pairs
+from ssl_isic.data.workers import LoaderConfig
 from ssl_isic.errors import InputError
 from ssl_isic.evaluation.forward import forward_images
 from ssl_isic.evaluation.source import Embedder, fingerprint
@@ -51,8 +51,7 @@ def kept_features(
             np.arange(done, len(pool)),
             image_size=image_size,
             batch_size=batch_size,
-            workers=loader.workers,
-            start_method=loader.start_method,
+            loader=loader,
             accelerator=accelerator,
             title="features",
         )

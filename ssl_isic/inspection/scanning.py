@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from ssl_isic.data.images import ImageDecodeError, ImagePool, decode_rgb
-from ssl_isic.data.loading import StartMethod
+from ssl_isic.data.decoding import ImageDecodeError, decode_rgb
+from ssl_isic.data.images import ImagePool
 from ssl_isic.data.near_duplicates import Copies, small_copy
 from ssl_isic.data.shard_store import ShardStore
+from ssl_isic.data.steps.step import Image
 from ssl_isic.data.store import JpegStore
-from ssl_isic.data.views import Image, use_one_thread
+from ssl_isic.data.workers import StartMethod, use_one_thread
 from ssl_isic.evaluation.colour import COLOUR_NUMBERS, colour_numbers
 from ssl_isic.inspection.kept_rows import KeptRows, Rows
 

@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from ssl_isic import prepare, pretrain
-from ssl_isic.data.images import decode_rgb, open_store
+from ssl_isic.data.decoding import decode_rgb
+from ssl_isic.data.images import open_store
 from ssl_isic.run_folder import read_metrics
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "sources"

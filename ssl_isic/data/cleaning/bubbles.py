@@ -21,4 +21,4 @@ def bubble_mask(image: Image) -> Mask:
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
     raised = cv2.morphologyEx(least, cv2.MORPH_TOPHAT, disc)
     spots = ((least >= WHITE) & (raised >= BRIGHTER)).astype(np.uint8)
-    return cv2.dilate(spots, np.ones((3, 3), np.uint8)) > 0
+    return np.asarray(cv2.dilate(spots, np.ones((3, 3), np.uint8))) > 0

@@ -36,4 +36,4 @@ def hair_mask(image: Image) -> Mask:
     straight_px, all_px = (np.bincount(pieces[where], minlength=count) for where in (straight, thin))
     is_hair = straight_px > STRAIGHT_SHARE * all_px
     is_hair[0] = False
-    return cv2.dilate(is_hair[pieces].astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    return np.asarray(cv2.dilate(is_hair[pieces].astype(np.uint8), np.ones((3, 3), np.uint8))) > 0

@@ -34,4 +34,4 @@ def ink_mask(image: Image) -> Mask:
     is_ink[0] = False
     size = odd(GROWN * side_of(image))
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
-    return cv2.dilate(is_ink[marks].astype(np.uint8), disc) > 0
+    return np.asarray(cv2.dilate(is_ink[marks].astype(np.uint8), disc)) > 0

@@ -36,7 +36,7 @@ def ruler_mask(image: Image) -> Mask:
     mask = np.zeros(dark.shape, np.uint8)
     for rows in evenly_spaced(dashes):
         mask |= _scale(np.isin(labels, numbers[rows]), baselines)
-    return cv2.dilate(mask, np.ones((3, 3), np.uint8)) > 0
+    return np.asarray(cv2.dilate(mask, np.ones((3, 3), np.uint8))) > 0
 
 
 def _scale(ticks: Mask, baselines: Mask) -> NDArray[np.uint8]:

@@ -18,7 +18,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from ssl_isic.data.images import Hdf5Store, ImageDecodeError, open_store
+from ssl_isic.data.decoding import ImageDecodeError
+from ssl_isic.data.hdf5_store import Hdf5Store
+from ssl_isic.data.images import open_store
 from ssl_isic.data.preparing.raw_tables import IMAGE_SUFFIX, is_litter
 from ssl_isic.data.shard_index import INDEX_NAME
 from ssl_isic.data.store import JpegStore

@@ -11,7 +11,7 @@ import simplejpeg
 
 from ssl_isic.data.cleaning import clean
 from ssl_isic.data.cleaning.pixels import Image
-from ssl_isic.data.images import ImageDecodeError, decode_rgb
+from ssl_isic.data.decoding import ImageDecodeError, decode_rgb
 
 KEPT = (b"\xff\xd8", b"\x89P")
 """How JPEG and PNG begin, which stay as they are."""

@@ -11,7 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 import cv2
 
-from ssl_isic.data.images import ImageDecodeError
+from ssl_isic.data.decoding import ImageDecodeError
 from ssl_isic.data.preparing.source_images import SourceImages
 from ssl_isic.data.preparing.treatment import Treated, Treatment
 from ssl_isic.errors import InputError

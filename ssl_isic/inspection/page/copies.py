@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from markupsafe import Markup
 
-from ssl_isic.data.images import ImageDecodeError, decode_rgb
+from ssl_isic.data.decoding import ImageDecodeError, decode_rgb
 from ssl_isic.inspection.inspected import EMBEDDED, FILE, KINDS, NEAR, PIXELS, SAME_ID, Inspected, printable
 from ssl_isic.inspection.page.charts import bar
 from ssl_isic.inspection.page.parts import joined, note, part, section, table, whole

@@ -9,7 +9,7 @@ import simplejpeg
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from ssl_isic.data.images import ImageDecodeError, decode_rgb
+from ssl_isic.data.decoding import ImageDecodeError, decode_rgb
 from ssl_isic.inspection.annotations import TARGET
 from ssl_isic.inspection.inspected import FOLD, Inspected, printable
 from ssl_isic.inspection.page.parts import joined, note, part, whole

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ssl_isic.data.images import ImageDecodeError
+from ssl_isic.data.decoding import ImageDecodeError
 from ssl_isic.data.preparing.settings import IdRule
 from ssl_isic.data.preparing.source_files import open_files
 from ssl_isic.data.preparing.source_images import SourceImages

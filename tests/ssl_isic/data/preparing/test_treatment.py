@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from ssl_isic.data.cleaning import clean
-from ssl_isic.data.images import decode_rgb
+from ssl_isic.data.decoding import decode_rgb
 from ssl_isic.data.preparing.treatment import Treatment
 
 
