@@ -1,9 +1,8 @@
 """Air bubbles in the immersion fluid, and the flash's reflections, painted over."""
 
 import cv2
-import numpy as np
 
-from ssl_isic.data.cleaning.pixels import Image, Mask, filled, odd, side_of, working_copy
+from ssl_isic.data.cleaning.pixels import Image, Mask, filled, grown, odd, side_of, working_copy
 
 SIZE = 0.06
 WHITE, BRIGHTER = 215, 35
@@ -20,5 +19,5 @@ def bubble_mask(image: Image) -> Mask:
     least = image.min(axis=2)
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
     raised = cv2.morphologyEx(least, cv2.MORPH_TOPHAT, disc)
-    spots = ((least >= WHITE) & (raised >= BRIGHTER)).astype(np.uint8)
-    return np.asarray(cv2.dilate(spots, np.ones((3, 3), np.uint8))) > 0
+    spots = (least >= WHITE) & (raised >= BRIGHTER)
+    return grown(spots)

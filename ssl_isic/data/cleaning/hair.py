@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from ssl_isic.data.cleaning.lines import along_lines, darkness
-from ssl_isic.data.cleaning.pixels import Image, Mask, filled, odd, side_of, working_copy
+from ssl_isic.data.cleaning.pixels import Image, Mask, filled, grown, odd, side_of, working_copy
 
 WIDTH, SHORT, STRAIGHT, AROUND = 0.03, 0.07, 0.15, 0.12
 CONTRAST, LEAST_CONTRAST, STRAIGHT_SHARE = 0.08, 8.0, 0.1
@@ -36,4 +36,4 @@ def hair_mask(image: Image) -> Mask:
     straight_px, all_px = (np.bincount(pieces[where], minlength=count) for where in (straight, thin))
     is_hair = straight_px > STRAIGHT_SHARE * all_px
     is_hair[0] = False
-    return np.asarray(cv2.dilate(is_hair[pieces].astype(np.uint8), np.ones((3, 3), np.uint8))) > 0
+    return grown(is_hair[pieces])

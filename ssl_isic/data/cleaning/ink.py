@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from ssl_isic.data.cleaning.pixels import Image, Mask, filled, odd, side_of, working_copy
+from ssl_isic.data.cleaning.pixels import Image, Mask, filled, grown, odd, side_of, working_copy
 
 BLUE, BLUER, FRINGE = -8, -25, -12
 DARKER = 25
@@ -34,4 +34,4 @@ def ink_mask(image: Image) -> Mask:
     is_ink[0] = False
     size = odd(GROWN * side_of(image))
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
-    return np.asarray(cv2.dilate(is_ink[marks].astype(np.uint8), disc)) > 0
+    return grown(is_ink[marks], disc)

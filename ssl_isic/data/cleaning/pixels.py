@@ -12,6 +12,7 @@ Mask = NDArray[np.bool_]
 
 WORK_PX = 640
 FILL_RADIUS = 0.012
+ONE_MORE = np.ones((3, 3), np.uint8)
 
 
 def side_of(image: Image) -> float:
@@ -32,6 +33,12 @@ def working_copy(image: Image) -> Image:
     height, width = image.shape[:2]
     copy: Image = cv2.resize(image, (round(width * share), round(height * share)), interpolation=cv2.INTER_AREA)
     return copy
+
+
+def grown(mask: NDArray[np.generic], kernel: NDArray[np.uint8] = ONE_MORE) -> Mask:
+    """The mask (h, w) and what the kernel reaches from it: by default one pixel more all around."""
+    wider: Mask = cv2.dilate(mask.astype(np.uint8), kernel) > 0
+    return wider
 
 
 def filled(image: Image, mask: Mask) -> Image:

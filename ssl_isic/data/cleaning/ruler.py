@@ -5,7 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssl_isic.data.cleaning.lines import along_lines, darkness
-from ssl_isic.data.cleaning.pixels import Image, Mask, filled, odd, side_of, working_copy
+from ssl_isic.data.cleaning.pixels import Image, Mask, filled, grown, odd, side_of, working_copy
 
 WIDTH, AROUND, BASELINE = 0.03, 0.12, 0.25
 LONGEST, SLIMNESS = 0.2, 2.0
@@ -36,7 +36,7 @@ def ruler_mask(image: Image) -> Mask:
     mask = np.zeros(dark.shape, np.uint8)
     for rows in evenly_spaced(dashes):
         mask |= _scale(np.isin(labels, numbers[rows]), baselines)
-    return np.asarray(cv2.dilate(mask, np.ones((3, 3), np.uint8))) > 0
+    return grown(mask)
 
 
 def _scale(ticks: Mask, baselines: Mask) -> NDArray[np.uint8]:
