@@ -20,6 +20,7 @@ from ssl_isic.evaluation.neighbours import knn_scores
 from ssl_isic.evaluation.probe import linear_probe
 from ssl_isic.evaluation.scores import standardised
 from ssl_isic.metrics import roc_auc
+from ssl_isic.overlap import main as overlap_main
 
 WriteHdf5 = Callable[[Path, Mapping[str, bytes]], Path]
 QUICK = ["workers=0", "image_size=32", "draws=1", "resamples=20", "map=pca"]
@@ -47,9 +48,19 @@ def evaluated(
 ) -> tuple[Path, list[str]]:
     """A finished evaluation, not to be written to, and its words."""
     out = tmp_path_factory.mktemp("evaluated") / "out"
-    words = words_for(labelled_files, backbone_folder, out)
+    seen = out.with_name("overlap.csv")
+    asked = [f"images={labelled_files.images}", f"table={labelled_files.table}", "workers=0", f"out={seen}"]
+    assert overlap_main([f"pretrain.lesions={labelled_files.images}", *asked]) == 0
+    words = [*words_for(labelled_files, backbone_folder, out), f"overlap={seen}"]
     assert main(words) == 0
     return out, words
+
+
+def test_the_report_says_what_pretraining_has_seen(evaluated: tuple[Path, list[str]]) -> None:
+    found = json.loads((evaluated[0] / "report.json").read_text())["overlap"]
+    assert found["evaluation_images"] == 36
+    assert found["sources"]["lesions"]["evaluation_images"] == 36, "all of them: pretraining was on the same file"
+    assert found["sources"]["lesions"]["other_id"] == 0
 
 
 def test_it_leaves_every_file(evaluated: tuple[Path, list[str]]) -> None:
