@@ -25,11 +25,11 @@ from finetune.labelled import LabelledConfig, read_labelled
 from finetune.train import main as finetune
 from pseudolabel.run import main as pseudolabel
 from ssl_isic.config import Config, read_config
-from ssl_isic.data.folds import main as make_folds
 from ssl_isic.data.images import ImagePool
 from ssl_isic.data.tables import match_ids
 from ssl_isic.errors import InputError, command
 from ssl_isic.evaluation.colour import colour_features
+from ssl_isic.folds import main as make_folds
 from ssl_isic.metrics import Floats, bootstrap, paired_bootstrap, partial_auc, roc_auc
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"

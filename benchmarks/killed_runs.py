@@ -20,9 +20,9 @@ from pydantic import Field
 from safetensors.torch import load_file
 
 from ssl_isic.config import Config, read_config
-from ssl_isic.data.folds import main as make_folds
 from ssl_isic.data.synthetic import SyntheticFiles, write_synthetic
 from ssl_isic.errors import command
+from ssl_isic.folds import main as make_folds
 
 ROOT = Path(__file__).resolve().parents[1]
 LONGEST_WAIT_S = 3.0

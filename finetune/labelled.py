@@ -6,16 +6,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ssl_isic.data.folds import check_folds, read_folds
+from ssl_isic.data.folds import check_folds
+from ssl_isic.data.grouping import GroupColumns
 from ssl_isic.data.images import ImagePool
 from ssl_isic.data.loading import LoaderConfig
-from ssl_isic.data.tables import match_ids, read_groups, read_table, read_target
+from ssl_isic.data.split_reading import read_split, refuse_leaking_split
+from ssl_isic.data.tables import match_ids, read_table, read_target
 from ssl_isic.errors import InputError
 
 MOST_MISSING_IMAGES = 0.01
 
 
-class LabelledConfig(LoaderConfig):
+class LabelledConfig(LoaderConfig, GroupColumns):
     """The labelled images, their table and their folds."""
 
     images: Path
@@ -26,8 +28,6 @@ class LabelledConfig(LoaderConfig):
     """folds.csv, as `ssl-isic folds` writes it."""
     target: str = "target"
     """Column of labels, 0 or 1."""
-    group: str = "patient_id"
-    """Column whose values stay in one fold; `none` where the source has no patients."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,8 @@ class Labelled:
     target: NDArray[np.float64]
     groups: NDArray[np.str_]
     fold: NDArray[np.int64]
+    split: str
+    """The hash of the folds' manifest, for provenance."""
     notes: list[str]
     """What the user should know about the join, a line each."""
 
@@ -71,15 +73,13 @@ def read_labelled(config: LabelledConfig, pool: ImagePool, source: str) -> Label
     """Join the table with the images of `source` in `pool` and with the folds.
 
     Raises:
-        InputError: anything wrong with the table, the target, the group or the folds; more than 1 % of the rows
-            without an image.
+        InputError: anything wrong with the table, the target, the groups or the folds, or between them; more than 1 % of the
+            rows without an image; a patient, a lesion or the same bytes in two folds.
     """
     table = read_table(config.table, [config.target])
-    ids = [str(value) for value in table["isic_id"]]
     target = read_target(table, config.target, config.table)
-    groups = read_groups(table, config.group, config.table)
-    fold = read_folds(config.folds, ids)
-    check_folds(target, groups, fold)
+    split = read_split(config.folds, table, config.table, config.group_columns())
+    ids = split.ids
     start, store_ids = pool.slice_of(source)
     match = match_ids(ids, store_ids)
     notes = []
@@ -91,7 +91,9 @@ def read_labelled(config: LabelledConfig, pool: ImagePool, source: str) -> Label
     if match.surplus:
         notes.append(f"{match.surplus} images of {config.images} are not in {config.table}: they are not used")
     indices = np.where(match.rows >= 0, match.rows + start, -1).astype(np.int64)
-    return Labelled(ids, indices, target, groups, fold, notes)
+    refuse_leaking_split(split, pool, indices)
+    check_folds(target, split.groups, split.fold)
+    return Labelled(ids, indices, target, split.groups, split.fold, split.provenance, notes)
 
 
 def rows_outside(labelled: Labelled, fold: int) -> TrainingRows:

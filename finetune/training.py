@@ -89,7 +89,7 @@ def start_run(config: FinetuneConfig, labelled: Labelled) -> Accelerator:
     check_whole(accelerator, "fine-tuning")
     if accelerator.is_main_process:
         open_run(config.run_dir, config)
-        hashes = {LABELLED: f"{len(labelled.ids)} ids, sha256 {ids_hash(labelled.ids)}"}
+        hashes = {LABELLED: f"{len(labelled.ids)} ids, sha256 {ids_hash(labelled.ids)}", "folds": labelled.split}
         write_provenance(config.run_dir, config.seed, accelerator.num_processes, hashes)
     for note in labelled.notes:
         accelerator.print(note)

@@ -20,12 +20,12 @@ from pseudolabel.rounds import PseudolabelConfig, read_oof, run_rounds
 from pseudolabel.unlabelled import UnlabelledConfig
 from ssl_isic.backbones import BackboneConfig
 from ssl_isic.config import Config, read_config
-from ssl_isic.data.folds import main as make_folds
 from ssl_isic.data.images import ImagePool, decode_rgb
 from ssl_isic.data.synthetic import SyntheticFiles, write_synthetic
 from ssl_isic.data.tables import read_table, read_target
 from ssl_isic.data.views import ViewsConfig, dino_views, simclr_views
 from ssl_isic.errors import command
+from ssl_isic.folds import main as make_folds
 from ssl_isic.loop import LoopConfig
 from ssl_isic.methods.simclr import SimCLRConfig
 from ssl_isic.metrics import Interval, bootstrap, partial_auc, roc_auc

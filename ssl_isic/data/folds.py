@@ -1,4 +1,4 @@
-"""Cross-validation folds that keep a group (patient) together: `ssl-isic folds`, and the file it writes."""
+"""Cross-validation folds that keep a group (patient) together, and the file they are in."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -8,46 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from ssl_isic.config import Config, read_config
-from ssl_isic.data.tables import encode_ids, match_ids, read_groups, read_table, read_target, row_number
-from ssl_isic.errors import InputError, command
+from ssl_isic.data.splitting import deal_groups
+from ssl_isic.data.tables import encode_ids, match_ids, read_table, row_number
+from ssl_isic.errors import InputError
 from ssl_isic.files import atomic_write
 
 Folds = NDArray[np.int64]
-
-
-class FoldsConfig(Config):
-    """Split labelled images into folds of like prevalence, whole patients at a time."""
-
-    table: Path
-    """CSV with isic_id, the target and the group"""
-    target: str = "target"
-    """column of labels, 0 or 1"""
-    group: str = "patient_id"
-    """column whose values stay in one fold; none where the source knows no patients"""
-    folds: int = 5
-    """how many folds"""
-    seed: int = 0
-    """another seed, another split"""
-    out: Path = Path("folds.csv")
-    """file to write: isic_id, group, fold"""
-
-
-@command
-def main(argv: Sequence[str]) -> None:
-    """Entry of `ssl-isic folds`."""
-    config = read_config(FoldsConfig, argv, prog="ssl-isic folds")
-    table = read_table(config.table)
-    ids = table["isic_id"].tolist()
-    target = read_target(table, config.target, config.table)
-    groups = read_groups(table, config.group, config.table)
-    fold = make_folds(ids, target, groups, config.folds, config.seed)
-    check_folds(target, groups, fold)
-    write_folds(config.out, ids, groups, fold)
-    print(fold_report(target, groups, fold))
-    print(f"wrote {config.out} (ids {ids_hash(ids)[:12]})")
 
 
 def make_folds(
@@ -65,14 +32,10 @@ def make_folds(
         if available < n_folds:
             raise InputError(f"{n_folds} folds need {n_folds} groups with {name}, there are {available}; lower folds")
     order = np.argsort(encode_ids(ids))
-    rows, labels, kept_together = np.zeros(len(order)), target[order], groups[order]
-    if np.unique(groups).size == groups.size:  # nothing to keep together; the greedy splitter takes minutes on 400,000
-        splits = StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(rows, labels)
-    else:
-        splits = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed).split(rows, labels, kept_together)
+    number = np.unique(groups[order], return_inverse=True)[1]
+    counts = [np.bincount(number, weights=target[order] == label, minlength=number.max() + 1) for label in (0, 1)]
     fold = np.empty(len(order), dtype=np.int64)
-    for number, (_, held_out) in enumerate(splits):
-        fold[order[held_out]] = number
+    fold[order] = deal_groups(np.stack(counts, axis=1).astype(np.int64), n_folds, seed)[number]
     return fold
 
 

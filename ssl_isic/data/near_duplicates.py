@@ -13,11 +13,13 @@ from itertools import combinations, pairwise
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 from scipy.fft import dctn
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from tqdm import tqdm
 
+from ssl_isic.config import Config
 from ssl_isic.data.images import ImagePool
 from ssl_isic.data.loading import EvaluationImages, StartMethod, evaluation_loader
 from ssl_isic.data.views import Image
@@ -27,13 +29,25 @@ Details = NDArray[np.int8]
 Hashes = NDArray[np.uint64]
 Pairs = NDArray[np.int64]
 
-DISTANCE = 11
+DISTANCE = 7
 """Bits in which the hashes of one picture may differ; docs/folds.md says how this was chosen, and the next."""
 CORRELATION = 0.75
 """Least correlation of the details of one picture."""
 NO_HASH = np.uint64(0)
 """The hash of an image that does not decode or has no contrast; it is near none."""
 NO_PAIRS: Pairs = np.empty((0, 2), np.int64)
+
+
+class NearDuplicatesConfig(Config):
+    """When two images show the same picture."""
+
+    distance: int = Field(DISTANCE, ge=0, le=15)
+    """Bits, of 64, in which their perceptual hashes differ at most."""
+    correlation: float = Field(CORRELATION, gt=0, le=1)
+    """Correlation of their details, at least."""
+    flips: bool = False
+    """Whether a mirror image or a quarter turn is the same picture too."""
+
 
 _SIDE = 32
 _LEAST_CONTRAST = 1.0  # standard deviation of a small copy, grey levels
@@ -112,8 +126,8 @@ def near_duplicates(copies: Copies, distance: int, correlation: float, flips: bo
 def close_pairs(hashes: Hashes, distance: int, flips: bool = False) -> Pairs:
     """All pairs (P, 2) of `hashes` (N,) that differ in `distance` bits or fewer; with `flips` in any of 8 orientations.
 
-    Exact, by multi-index hashing (Norouzi, Punjani and Fleet, CVPR 2012): of the four 16-bit words of two such hashes at
-    least one pair differs in `distance // 4` bits or fewer, so only images with such words are compared.
+    Exact, by multi-index hashing (Norouzi, Punjani and Fleet, CVPR 2012, section 3): cut into four words of 16 bits, two such
+    hashes have a word that differs in few bits, and only images with such words are compared.
     """
     known = np.flatnonzero(hashes != NO_HASH)
     there = hashes[known]
@@ -198,7 +212,9 @@ def _codes_within(left: Hashes, right: Hashes, distance: int) -> Iterator[NDArra
     for word in range(_WORDS):
         order = np.argsort(right_words[:, word], kind="stable")
         starts = np.searchsorted(right_words[order, word], np.arange((1 << _WORD_BITS) + 1))
-        for mask in _masks(distance // _WORDS):
+        # were every word to differ in more bits than this, the hashes would differ in more than `distance`
+        radius = distance // _WORDS - (word > distance % _WORDS)
+        for mask in _masks(radius):
             wanted = (left_words[:, word] ^ mask).astype(np.int64)
             for i, at in _joined(starts[wanted], starts[wanted + 1]):
                 j = order[at]
@@ -207,7 +223,7 @@ def _codes_within(left: Hashes, right: Hashes, distance: int) -> Iterator[NDArra
 
 
 def _masks(radius: int) -> list[np.uint16]:
-    """All 16-bit words with `radius` bits or fewer."""
+    """All 16-bit words with `radius` bits or fewer; none for a radius of -1."""
     bits = [bits for count in range(radius + 1) for bits in combinations(range(_WORD_BITS), count)]
     return [np.uint16(sum(1 << bit for bit in some)) for some in bits]
 

@@ -30,7 +30,7 @@ def read_table(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
     Raises:
         InputError: no such file; not a CSV; no rows; a column that is not there; an empty or repeated `isic_id`.
     """
-    header = _read_header(path)
+    header = read_header(path)
     for column in ("isic_id", *columns):
         require_column(header, column, path)
     try:
@@ -75,25 +75,36 @@ def read_target(table: pd.DataFrame, column: str, path: Path) -> NDArray[np.floa
     return target
 
 
+def read_texts(table: pd.DataFrame, column: str, path: Path) -> NDArray[np.str_]:
+    """The values of `column` (rows,) as text, "" where there is none; `column` "none" is that of the ids.
+
+    Raises:
+        InputError: no such column.
+    """
+    if column == NO_GROUPS:
+        column = "isic_id"
+    try:
+        require_column(list(table.columns), column, path)
+    except InputError as error:
+        raise InputError(f"{error}. Name the column that keeps a patient together, or {NO_GROUPS}") from None
+    values = table[column].astype(object).where(table[column].notna(), "")
+    return np.array([str(value) for value in values.tolist()], dtype=np.str_)
+
+
 def read_groups(table: pd.DataFrame, column: str, path: Path) -> NDArray[np.str_]:
     """The group (patient, lesion, clinic) of each row, (rows,); `column` "none" makes each row its own group.
 
     Raises:
         InputError: no such column; a row without a group.
     """
-    if column == NO_GROUPS:
-        return np.array(table["isic_id"].tolist(), dtype=np.str_)
-    try:
-        require_column(list(table.columns), column, path)
-    except InputError as error:
-        raise InputError(f"{error}. Name the column that keeps a patient together, or {NO_GROUPS}") from None
-    empty = np.flatnonzero(table[column].isna())
+    groups = read_texts(table, column, path)
+    empty = np.flatnonzero(groups == "")
     if empty.size:
         row = row_number(table, empty[0])
         raise InputError(
             f"{path}: {column} is empty in row {row} ({empty.size} such rows); fill it in or drop the rows"
         )
-    return np.array([str(group) for group in table[column].tolist()], dtype=np.str_)
+    return groups
 
 
 def row_number(table: pd.DataFrame, position: int | np.intp) -> int:
@@ -125,7 +136,8 @@ def encode_ids(ids: Iterable[str]) -> NDArray[np.bytes_]:
     return np.array([identifier.encode() for identifier in ids], dtype=np.bytes_)
 
 
-def _read_header(path: Path) -> list[str]:
+def read_header(path: Path) -> list[str]:
+    """The names of the columns. InputError when there is no file, no CSV or nothing in it."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             header = next(csv.reader(file), [])

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from ssl_isic.config import dump_yaml
+from ssl_isic.data.grouping import GroupColumns
 from ssl_isic.data.images import ImagePool
+from ssl_isic.data.overlapping import Overlap, read_overlap
 from ssl_isic.errors import InputError
 from ssl_isic.evaluation.comparison import Comparison, FeatureSet
 from ssl_isic.evaluation.embedding import SOURCE, ReadingConfig
@@ -31,7 +33,7 @@ COLOUR_NAME = "12 colour numbers"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 
 
-class EvaluateConfig(ReadingConfig):
+class EvaluateConfig(ReadingConfig, GroupColumns):
     """Compare backbones on labelled images, beside random networks and twelve colour numbers."""
 
     backbones: dict[str, BackboneSource] = Field(min_length=1)
@@ -40,8 +42,6 @@ class EvaluateConfig(ReadingConfig):
     """CSV with isic_id, the target and the group."""
     target: str = "target"
     """Column of labels, 0 or 1."""
-    group: str = "patient_id"
-    """Column whose values stay in one fold; `none` where the source has no patients."""
     folds: int | Path = 5
     """How many folds, or a folds.csv as `ssl-isic folds` writes it."""
     image_size: int = Field(96, ge=8)
@@ -56,6 +56,8 @@ class EvaluateConfig(ReadingConfig):
     """How the map is made; umap needs the extra `umap`."""
     map_columns: list[str] = []
     """Further columns of the table by which to colour the map, such as the clinic."""
+    overlap: Path | None = None
+    """What `ssl-isic overlap` found for these images and the backbones' pretraining: the report then says it."""
     out: Path
     """Folder of the report, the pictures and the features."""
 
@@ -80,7 +82,7 @@ def evaluate(config: EvaluateConfig) -> None:
         config.table,
         pool,
         target=config.target,
-        group=config.group,
+        group=config.group_columns(),
         folds=config.folds,
         seed=config.seed,
         columns=config.map_columns,
@@ -89,6 +91,7 @@ def evaluate(config: EvaluateConfig) -> None:
     kept = KeptFeatures(
         config.out / "features", pool, lesions.ids, lesions.indices, config.image_size, config, accelerator
     )
+    overlap = None if config.overlap is None else read_overlap(config.overlap, lesions.ids)
     networks = _networks(config.backbones, kept)
     if accelerator.is_main_process:
         with atomic_write(config.out / "config.yaml") as temporary:
@@ -100,7 +103,7 @@ def evaluate(config: EvaluateConfig) -> None:
     sets = [found for found, _ in networks] + [FeatureSet(COLOUR_NAME, COLOUR, "", "", None, kept.colour())]
     readable = kept.readable(sets[0].key)
     rows, lesions = np.flatnonzero(readable), _readable_lesions(lesions, readable, config.images)
-    _write(config, Comparison(kept, rows, lesions, sets, config.draws, config.resamples, config.seed))
+    _write(config, Comparison(kept, rows, lesions, sets, config.draws, config.resamples, config.seed), overlap)
 
 
 def _networks(backbones: dict[str, BackboneSource], kept: KeptFeatures) -> list[tuple[FeatureSet, BackboneSource]]:
@@ -132,7 +135,7 @@ def _readable_lesions(lesions: Lesions, readable: NDArray[np.bool_], images: Pat
     return lesions.only(readable)
 
 
-def _write(config: EvaluateConfig, comparison: Comparison) -> None:
+def _write(config: EvaluateConfig, comparison: Comparison, overlap: Overlap | None) -> None:
     """Score, write every file of the report, and print its tables."""
     about, scores = _about(config, comparison), comparison.scores()
     rows, shots = comparison.report(scores), list(comparison.few_shot(scores))
@@ -141,13 +144,15 @@ def _write(config: EvaluateConfig, comparison: Comparison) -> None:
     for name, table in tables.items():
         with atomic_write(config.out / name) as temporary:
             table.to_csv(temporary, index=False)
-    write_json(config.out / "report.json", {**about, "rows": rows})
+    write_json(config.out / "report.json", {**about, "overlap": overlap and overlap.model_dump(), "rows": rows})
     _write_pictures(config, comparison, shots, title)
     print(f"\n{title}, {config.image_size} px, {about['folds']} folds")
     print(f"Intervals are 95 % over groups; for random networks the range of {len(RANDOM_SEEDS)} seeds.\n")
     print(metrics_table(headlines(rows)))
     print("\nProbe AUC by the share of training groups: mean over draws [least, largest].\n")
     print(few_shot_table(shots, "auc"))
+    for name, one in overlap.sources.items() if overlap else ():
+        print(f"\n{one.evaluation_images} of these images are in the pretraining's source {name}, as near-duplicates.")
     print(f"\nThe report and its pictures are in {config.out}")
 
 
@@ -200,7 +205,7 @@ def _about(config: EvaluateConfig, comparison: Comparison) -> dict[str, Any]:
         "not_readable": sorted(set(asked) - set(lesions.ids)),
         "positives": int(lesions.target.sum()),
         "groups": int(np.unique(lesions.groups).size),
-        "group": config.group,
+        "group": " + ".join(config.group_columns()),
         "folds": int(np.unique(lesions.fold).size),
         "image_size": config.image_size,
         "seed": config.seed,

@@ -1,5 +1,6 @@
 """Labels, images and folds are joined or refused in one line; what trains a fold never holds that fold."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pandas as pd
 import pytest
 
 from finetune.labelled import Labelled, LabelledConfig, TrainingRows, read_labelled, rows_outside
+from ssl_isic import folds
 from ssl_isic.data.images import ImagePool
 from ssl_isic.errors import InputError
 
@@ -17,10 +19,10 @@ def write_rows(folder: Path, count: int, images: list[str]) -> tuple[pd.DataFram
     ids = [*images, *(f"ISIC_9{row:06d}" for row in range(count - len(images)))]
     table = pd.DataFrame({"isic_id": ids, "patient_id": [f"P{row // 2}" for row in range(count)]})
     table["target"] = (np.arange(count) % 3 == 0).astype(int)
-    folds = table[["isic_id"]].assign(group=table["patient_id"], fold=np.arange(count) // 2 % 2)
+    split = table[["isic_id"]].assign(group=table["patient_id"], fold=np.arange(count) // 2 % 2)
     table.to_csv(folder / "table.csv", index=False)
-    folds.to_csv(folder / "folds.csv", index=False)
-    return table, folds
+    split.to_csv(folder / "folds.csv", index=False)
+    return table, split
 
 
 def read(images: Path, folder: Path, **settings: str) -> Labelled:
@@ -79,26 +81,60 @@ def test_a_row_in_a_hundred_may_lack_its_image_and_is_never_trained_on(tmp_path:
 
 
 def test_what_is_refused(tmp_path: Path, labelled_files: Any) -> None:
-    table, folds = pd.read_csv(labelled_files.table), pd.read_csv(labelled_files.folds)
+    table, sound = pd.read_csv(labelled_files.table), pd.read_csv(labelled_files.folds)
     path = tmp_path / "table.csv"
 
-    def with_files(table: pd.DataFrame, folds: pd.DataFrame, **settings: str) -> str:
+    def with_files(table: pd.DataFrame, split: pd.DataFrame, **settings: str) -> str:
         table.to_csv(path, index=False)
-        folds.to_csv(tmp_path / "folds.csv", index=False)
+        split.to_csv(tmp_path / "folds.csv", index=False)
         return refused(labelled_files.images, tmp_path, **settings)
 
-    message = with_files(table.rename(columns={"patient_id": "patient"}), folds)
+    message = with_files(table.rename(columns={"patient_id": "patient"}), sound)
     assert message.startswith(f"{path} has no column patient_id; did you mean patient?")
     assert f"{path}: target must be 0 or 1, got 2 in row 4 (1 such rows)" in with_files(
-        table.assign(target=[0, 1, 2, *table["target"][3:]]), folds
+        table.assign(target=[0, 1, 2, *table["target"][3:]]), sound
     )
-    assert f"{path} has no column malignant" in with_files(table, folds, target="malignant")
-    others = folds.assign(isic_id=[f"X{row}" for row in range(len(folds))])
+    assert f"{path} has no column malignant" in with_files(table, sound, target="malignant")
+    others = sound.assign(isic_id=[f"X{row}" for row in range(len(sound))])
     first = labelled_files.ids[0]
     assert f"{tmp_path / 'folds.csv'}: 36 of 36 ids have no fold, the first is {first}" in with_files(table, others)
-    assert "group P00 is in folds" in with_files(table, folds.assign(fold=np.arange(36) % 3))
+    message = with_files(table, sound.assign(fold=np.arange(36) % 3))
+    assert "folds.csv leaks: patient_id P00 is in folds 0 and 1 (ISIC_0000000 and ISIC_0000001)" in message
+    lesions = ["L1", *[None] * 34, "L1"]
+    assert "lesion_id L1 is in folds 0 and 2" in with_files(table.assign(lesion_id=lesions), sound)
     alone = table.assign(isic_id=[f"X{row}" for row in range(36)])
-    assert "36 of 36 rows of" in with_files(alone, folds.assign(isic_id=alone["isic_id"]))
+    assert "36 of 36 rows of" in with_files(alone, sound.assign(isic_id=alone["isic_id"]))
+
+
+def test_the_same_bytes_in_two_folds_are_refused_unless_near_duplicates_were_joined(
+    tmp_path: Path, lesion_jpegs: dict[str, bytes], write_hdf5: Any
+) -> None:
+    """A lesion that was published twice, under two ids of two patients."""
+    table, _ = write_rows(tmp_path, 36, list(lesion_jpegs)[:36])
+    one, other = table["isic_id"].iloc[[0, 35]]
+    images = write_hdf5(tmp_path / "images.hdf5", {**lesion_jpegs, other: lesion_jpegs[one]})
+    message = refused(images, tmp_path)
+    assert f"is in folds 0 and 1 ({one} and {other}); rows that leak: 1 by bytes" in message
+    words = [f"table={tmp_path / 'table.csv'}", f"images={images}", "folds=2", "workers=0"]
+    assert folds.main([*words, f"out={tmp_path / 'folds.csv'}"]) == 0
+    labelled = read(images, tmp_path)
+    assert labelled.fold[0] == labelled.fold[35]
+    assert labelled.groups[0] == labelled.groups[35] == one, "the bootstrap draws them together, too"
+
+
+def test_folds_are_held_to_their_manifest(tmp_path: Path, lesions: Path, lesion_jpegs: dict[str, bytes]) -> None:
+    table, by_hand = write_rows(tmp_path, 36, list(lesion_jpegs)[:36])
+    assert read(lesions, tmp_path).split.startswith("no manifest, sha256 of the folds ")
+    assert folds.main([f"table={tmp_path / 'table.csv'}", f"out={tmp_path / 'folds.csv'}", "folds=2"]) == 0
+    digest = hashlib.sha256((tmp_path / "folds.json").read_bytes()).hexdigest()
+    assert read(lesions, tmp_path).split == f"sha256 of folds.json {digest}"
+    by_hand.to_csv(tmp_path / "folds.csv", index=False)
+    assert "its folds are not those that" in refused(lesions, tmp_path)
+    assert folds.main([f"table={tmp_path / 'table.csv'}", f"out={tmp_path / 'folds.csv'}", "folds=2"]) == 0
+    table.assign(patient_id=table["patient_id"].replace("P3", "P99")).to_csv(tmp_path / "table.csv", index=False)
+    assert "patient_id is not what it was" in refused(lesions, tmp_path)
+    (tmp_path / "folds.json").unlink()
+    assert len(read(lesions, tmp_path).ids) == 36, "without a manifest they are the user's own"
 
 
 def test_the_rows_that_train_a_fold_are_those_of_all_other_folds(labelled_files: Any) -> None:

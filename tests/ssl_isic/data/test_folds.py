@@ -6,11 +6,9 @@ import re
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from ssl_isic.data import folds
 from ssl_isic.data.folds import check_folds, fold_report, ids_hash, make_folds, read_folds, write_folds
 from ssl_isic.errors import InputError
 
@@ -129,26 +127,3 @@ def test_report_by_hand() -> None:
         "   1        2         1        1    50.000%",
         " all        5         2        3    40.000%",
     ]
-
-
-def test_the_command_writes_folds_and_reports_wrong_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    ids, target, groups = patients()
-    table, out = tmp_path / "meta.csv", tmp_path / "out" / "folds.csv"
-    pd.DataFrame({"isic_id": ids, "target": target.astype(int), "lesion_id": groups}).to_csv(table, index=False)
-    words = [f"table={table}", "group=lesion_id", f"out={out}", "folds=3"]
-    assert folds.main(words) == 0
-    assert np.array_equal(read_folds(out, ids), make_folds(ids, target, groups, 3, seed=0))
-    assert fold_report(target, groups, read_folds(out, ids)) in capsys.readouterr().out
-    assert folds.main([f"table={table}", f"out={out}"]) == 2
-    assert "has no column patient_id; did you mean" in capsys.readouterr().err
-    assert folds.main([*words, "group=none", "folds=100"]) == 2
-    assert "100 folds need 100 groups with positives" in capsys.readouterr().err
-
-
-def test_real_lesions_stay_in_one_fold(shared_data: Path, tmp_path: Path) -> None:
-    table, out = shared_data / "ham10000-metadata.csv", tmp_path / "folds.csv"
-    assert folds.main([f"table={table}", f"out={out}"]) == 0
-    plain = pd.read_csv(table).merge(pd.read_csv(out), on="isic_id")
-    assert len(plain) == 10_015
-    assert plain.groupby("lesion_id")["fold"].nunique().max() == 1
-    assert plain.groupby("fold")["target"].mean().to_numpy() == pytest.approx(plain["target"].mean(), abs=0.002)

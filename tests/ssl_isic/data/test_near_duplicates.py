@@ -55,7 +55,7 @@ def within(hashes: NDArray[np.uint64], distance: int) -> list[tuple[int, int]]:
     ]
 
 
-@pytest.mark.parametrize("distance", [0, 3, 4, 7, 11])
+@pytest.mark.parametrize("distance", [0, 1, 2, 3, 4, 6, 7, 8, 11])
 def test_the_search_finds_what_comparing_all_with_all_finds(distance: int) -> None:
     rng = np.random.default_rng(distance)
     hashes = [int(value) for value in rng.integers(1, 2**63, size=20)]
@@ -64,7 +64,7 @@ def test_the_search_finds_what_comparing_all_with_all_finds(distance: int) -> No
     array = np.array([*hashes, 0, 0], np.uint64)  # the last two have no hash
     pairs = [tuple(pair) for pair in close_pairs(array, distance).tolist()]
     assert pairs == within(array[:-2], distance)
-    assert len(pairs) > 8 * distance
+    assert len(pairs) >= 8 * (distance + 1)
     assert close_pairs(array[:0], distance).shape == close_pairs(array[-2:], distance).shape == (0, 2)
 
 
@@ -153,11 +153,11 @@ def test_chains_are_one_component() -> None:
 
 @pytest.mark.slow
 def test_real_lesions(shared_data: Path) -> None:
-    """Of 10,015 photographs 114 pairs; all but 2 are of one lesion, and those 2 are a duplicate and a mistake."""
+    """Of 10,015 photographs 108 pairs; all but one are of one lesion, and that one is one photograph under two lesions."""
     pool = ImagePool({"ham": shared_data / "ham10000-image.hdf5"})
     found = near_duplicates(small_copies(pool, np.arange(len(pool)), workers=2), DISTANCE, CORRELATION)
     lesion = pd.read_csv(shared_data / "ham10000-metadata.csv", index_col="isic_id")["lesion_id"]
     names = np.array([pool.id_of(index) for index in range(len(pool))])[found.pairs]
     one, other = (lesion.loc[side].to_numpy() for side in names.T)
-    assert len(found.pairs) == 114
-    assert names[one != other].tolist() == [["ISIC_0025226", "ISIC_0030074"], ["ISIC_0032568", "ISIC_0032999"]]
+    assert len(found.pairs) == 108
+    assert names[one != other].tolist() == [["ISIC_0025226", "ISIC_0030074"]]
