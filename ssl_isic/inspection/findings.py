@@ -107,7 +107,7 @@ def _copies(seen: Inspected) -> Iterator[Finding]:
 def _grouped_apart(seen: Inspected, kind: str, sets: ImageSets) -> Iterator[Finding]:
     apart = sets.only(seen.parted(sets))
     if len(apart):
-        role = "lesion" if seen.rows.columns["lesion"].found else "patient"
+        role = "patient" if apart.differ(seen.rows.columns["patient"].codes).all() else "lesion"
         text = (
             f"{len(apart)} sets of images ({KINDS[kind]}) have two patients or lesions: {seen.sets_named(apart, role)}"
         )

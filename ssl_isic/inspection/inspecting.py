@@ -8,7 +8,7 @@ from pydantic import Field
 
 from ssl_isic.config import Config, dump_yaml
 from ssl_isic.data.images import ImagePool
-from ssl_isic.data.near_duplicates import CORRELATION, DISTANCE, Pairs, near_duplicates
+from ssl_isic.data.near_duplicates import Copies, NearDuplicatesConfig, Pairs, near_duplicates
 from ssl_isic.data.remote import Location
 from ssl_isic.data.shard_store import ShardReading
 from ssl_isic.data.workers import LoaderConfig
@@ -47,12 +47,8 @@ class InspectConfig(Config):
     """Names of the tables' columns; a list is tried in its order."""
     folds: Path | None = None
     """A folds.csv as `ssl-isic folds` writes it, to be checked for leaks."""
-    distance: int = Field(DISTANCE, ge=0, le=31)
-    """Bits of 64 in which the perceptual hashes of near-duplicates may differ."""
-    correlation: float = Field(CORRELATION, gt=0, le=1)
-    """Least correlation of the details of near-duplicates, at 32 px."""
-    flips: bool = True
-    """Look for mirrored and turned copies too."""
+    near_duplicates: NearDuplicatesConfig = NearDuplicatesConfig()
+    """When two images are near-duplicates by their perceptual hashes."""
     backbone: BackboneSource | None = None
     """Look for near-duplicates by this backbone's features too; backbone=FOLDER is short for backbone.weights=FOLDER."""
     image_size: int | None = Field(None, ge=8)
@@ -83,7 +79,7 @@ def inspect(config: InspectConfig) -> list[Finding]:
         temporary.write_text(dump_yaml(config), encoding="utf-8")
     records, copies = scan(pool, config.out / "scan", config.data.workers, config.data.start_method)
     distinct = np.sort(distinct_pictures(records))
-    near = distinct[near_duplicates(copies[distinct], config.distance, config.correlation, config.flips).pairs]
+    near = distinct[_near_pairs(config.near_duplicates, copies[distinct])]
     embedded = None if embedder is None else _embedded_pairs(config, pool, embedder, distinct)
     duplicates = find_duplicates(pool, records, near, embedded)
     seen = Inspected(pool, records, rows, folds, duplicates.same_pixels, duplicates.sets)
@@ -93,6 +89,10 @@ def inspect(config: InspectConfig) -> list[Finding]:
     with atomic_write(config.out / "report.html") as temporary:
         temporary.write_text(render(seen, findings, config.pictures), encoding="utf-8")
     return findings
+
+
+def _near_pairs(settings: NearDuplicatesConfig, copies: Copies) -> Pairs:
+    return near_duplicates(copies, settings.distance, settings.correlation, settings.flips).pairs
 
 
 def _image_size(config: InspectConfig) -> int:

@@ -50,7 +50,7 @@ def test_a_killed_run_goes_on(clean: Any) -> None:
         ("folds=nowhere.csv", "there is no file nowhere.csv"),
         ("columns.clinic=hospital", "columns.clinic:"),
         ("columns.hospital=attribution", "unknown key columns.hospital"),
-        ("distance=99", "distance: input should be less than or equal to 31"),
+        ("near_duplicates.distance=99", "near_duplicates.distance: input should be less than or equal to 15"),
         ("backbone=nowhere", "backbone.weights: no such file or folder: nowhere"),
         ("backbone.model=resnet_81", "nothing says the size of images for resnet_81"),
         ("pictures=many", "pictures: input should be a valid integer"),
@@ -96,7 +96,7 @@ def test_a_second_run_reads_no_image_again(clean: Any, monkeypatch: pytest.Monke
 
 def test_a_backbone_finds_the_copy_that_it_was_given(clean: Any) -> None:
     clean.images["ISIC_0000014"] = clean.images["ISIC_0000013"]
-    clean.words += ["backbone.model=test_resnet", "image_size=32", "cosine=0.9999", "distance=0"]
+    clean.words += ["backbone.model=test_resnet", "image_size=32", "cosine=0.9999", "near_duplicates.distance=0"]
     assert clean.run() == 0
     report = json.loads((clean.out / "report.json").read_text())
     assert report["duplicates"]["file"]["sets"] == 1
