@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from ssl_isic.data.decoding import ImageDecodeError, decode_rgb
 from ssl_isic.data.images import ImagePool
-from ssl_isic.data.views import Image
+from ssl_isic.data.steps.step import Image
 
 COLOUR_NUMBERS = 12
 

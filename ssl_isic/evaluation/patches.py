@@ -16,7 +16,7 @@ from timm.models.eva import Eva, EvaAttention
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
-from ssl_isic.data.views import Image
+from ssl_isic.data.steps.step import Image
 from ssl_isic.evaluation.source import Embedder
 
 COARSEST_STRIDE_PX = 16

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from ssl_isic.data.decoding import decode_rgb
 from ssl_isic.data.images import ImagePool
-from ssl_isic.data.views import Image, eval_view
+from ssl_isic.data.steps.step import Image
+from ssl_isic.data.views import eval_view
 from ssl_isic.evaluation.lesions import Lesions
 from ssl_isic.evaluation.neighbours import Features, nearest
 from ssl_isic.evaluation.patches import CLIPPED_PERCENT, component_colours, patch_maps

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from ssl_isic.backbones import BackboneConfig
 from ssl_isic.config import Config
-from ssl_isic.data.views import Kind, SeededViews, ViewsConfig, crop_scales
+from ssl_isic.data.view_presets import Kind
+from ssl_isic.data.views import SeededViews, ViewsConfig, crop_scales
 from ssl_isic.task import Task
 
 MIN_ZOOM = 0.5  # px of the image for a px of the view

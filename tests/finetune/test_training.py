@@ -292,6 +292,8 @@ def test_folds_that_are_not_there_are_refused_and_leave_no_run(
         ("loop.epoch=3", "loop.epoch"),
         ("loop.batch_size=400", "an epoch of 15 images does not fill one batch; lower loop.batch_size=400"),
         ("backbone.model=test_resnest", "timm has no test_resnest"),
+        ("views.preset=paper", "no paper has a preset for fine-tuning; take finetune"),
+        ("views.scale=[0.9, 0.5]", "views.scale: write [smallest, largest]"),
     ],
 )
 def test_wrong_input_is_one_line(

@@ -32,6 +32,7 @@ def tensors(batch: dict[str, Any]) -> list[torch.Tensor]:
     return [*views, batch["drawn"]] if "drawn" in batch else views
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # 4 workers on a machine of 2 cores
 @pytest.mark.parametrize("kind", BUILT)
 @pytest.mark.parametrize(
     ("workers", "start_method", "start"),
