@@ -10,8 +10,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ssl_isic.data.decoding import ImageDecodeError as ImageDecodeError
-from ssl_isic.data.decoding import decode_rgb as decode_rgb
 from ssl_isic.data.folder_store import FolderStore
 from ssl_isic.data.hdf5_store import Hdf5Store
 from ssl_isic.data.ram_cache import CachedLoaderConfig, cache_bytes
