@@ -103,8 +103,7 @@ class BackboneSource(Config):
 def open_backbone(source: BackboneSource, image_size: int) -> nn.Module:
     """The timm model of `source` in evaluation mode: float (B, 3, h, w), normalised, to features (B, D).
 
-    Its channels are last in memory, which takes a third off the time of a convolutional net on a CPU. Pixels are
-    normalised as the folder's config.json says, or as timm does for the architecture.
+    Pixels are normalised as the folder's config.json says, or as timm does for the architecture.
 
     Raises:
         InputError: weights that are missing, damaged or of another architecture; a size that the network does not take.
@@ -126,7 +125,7 @@ def open_backbone(source: BackboneSource, image_size: int) -> nn.Module:
     for key in ("mean", "std"):
         if key in settings:
             model.pretrained_cfg[key] = settings[key]  # type: ignore[index,operator]
-    return model.eval().to(memory_format=torch.channels_last)
+    return model.eval()
 
 
 class Embedder(nn.Module):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ssl_isic.config import validate
 from ssl_isic.data.images import ImagePool
 from ssl_isic.data.shard_writing import ShardsConfig, write_shards
+from ssl_isic.data.workers import LoaderConfig
 from ssl_isic.defaults import fill_defaults
 from ssl_isic.errors import InputError
 from ssl_isic.evaluation.spectrum import rankme
@@ -124,7 +125,7 @@ def test_what_is_measured_is_measured_on_the_held_out_images(
 ) -> None:
     pool = pool_of(many)
     held_out = hold_out(MonitorConfig(target="target"), pool, 0)
-    values = dict(Monitor(pool, held_out, 32, "fork", Accelerator(cpu=True))(Redness()))
+    values = dict(Monitor(pool, held_out, 32, LoaderConfig(workers=0), Accelerator(cpu=True))(Redness()))
     assert held_out.target is not None
     best = roc_auc(held_out.target, redness[held_out.indices])
     assert best == 1.0

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from ssl_isic.backbones import BackboneConfig, save_backbone
 from ssl_isic.config import validate
-from ssl_isic.data.views import ViewsConfig, dinov2_views
+from ssl_isic.data.steps.crop import RandomResizedCrop
+from ssl_isic.data.views import SeededViews, ViewsConfig, dinov2_views
 from ssl_isic.errors import InputError
 from ssl_isic.methods.dinov2 import DINOv2, DINOv2Config, on_hidden_patches
 from ssl_isic.methods.masks import block_masks, image_keys
@@ -436,12 +437,18 @@ def test_a_network_without_patches_is_refused(model: str) -> None:
 
 
 def test_the_papers_crops_are_dinos_at_other_scales() -> None:
-    views = dinov2_views(ViewsConfig(preset="paper", size=224, local_size=98), 8)._transforms
-    scales = [tuple(view.transforms[0].scale) for view in views]
-    assert scales == [(0.32, 1.0)] * 2 + [(0.05, 0.32)] * 8
-    assert [tuple(view.transforms[0].size) for view in views] == [(224, 224)] * 2 + [(98, 98)] * 8
-    chosen = dinov2_views(ViewsConfig(global_scale=(0.7, 0.9), local_scale=(0.3, 0.4)), 1)._transforms
-    assert [tuple(view.transforms[0].scale) for view in chosen] == [(0.7, 0.9), (0.7, 0.9), (0.3, 0.4)]
+    crops = crops_of(dinov2_views(ViewsConfig(preset="paper", size=224, local_size=98), 8))
+    assert [crop.scale for crop in crops] == [(0.32, 1.0)] * 2 + [(0.05, 0.32)] * 8
+    assert [crop.size for crop in crops] == [224] * 2 + [98] * 8
+    chosen = crops_of(dinov2_views(ViewsConfig(global_scale=(0.7, 0.9), local_scale=(0.3, 0.4)), 1))
+    assert [crop.scale for crop in chosen] == [(0.7, 0.9), (0.7, 0.9), (0.3, 0.4)]
+
+
+def crops_of(views: SeededViews) -> list[RandomResizedCrop]:
+    """The crop with which each view begins."""
+    crops = [view.steps[0] for view in views.views]
+    assert all(isinstance(crop, RandomResizedCrop) for crop in crops)
+    return [crop for crop in crops if isinstance(crop, RandomResizedCrop)]
 
 
 def test_the_defaults_are_the_official_ones_and_keys_that_exist(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import albumentations as A
 import numpy as np
 import pytest
 import timm
@@ -15,6 +14,8 @@ from torch import Tensor
 
 from ssl_isic.backbones import BackboneConfig, build_backbone, save_backbone
 from ssl_isic.config import validate
+from ssl_isic.data.steps.crop import RandomResizedCrop
+from ssl_isic.data.steps.symmetries import D4, HorizontalFlip
 from ssl_isic.data.views import ViewsConfig, mae_view
 from ssl_isic.errors import InputError
 from ssl_isic.methods.mae import MAE, MAEConfig, sine_cosine_positions
@@ -260,18 +261,20 @@ def test_a_ratio_that_leaves_no_patch_visible_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("preset", "scale", "mirror"), [("paper", (0.2, 1.0), A.HorizontalFlip), ("lesion", (0.4, 1.0), A.D4)]
+    ("preset", "scale", "mirror"), [("paper", (0.2, 1.0), HorizontalFlip), ("lesion", (0.4, 1.0), D4)]
 )
 def test_the_view_is_one_crop_that_keeps_colours(preset: Any, scale: tuple[float, float], mirror: type) -> None:
     views = mae_view(ViewsConfig(preset=preset, size=32))
-    crop, flip = views._transforms[0].transforms
-    assert (len(views), tuple(crop.scale), type(flip)) == (1, scale, mirror)
+    crop, flip = views.views[0].steps
+    assert isinstance(crop, RandomResizedCrop)
+    assert (len(views), crop.scale, type(flip)) == (1, scale, mirror)
     pixels = np.full((40, 50, 3), [190, 130, 105], np.uint8)
     (view,) = views(pixels, (0, 1))
     assert view.shape == (32, 32, 3)
     assert (view == pixels[0, 0]).all()
-    chosen = mae_view(ViewsConfig(preset=preset, global_scale=(0.7, 0.9)))._transforms[0].transforms[0]
-    assert tuple(chosen.scale) == (0.7, 0.9)
+    chosen = mae_view(ViewsConfig(preset=preset, global_scale=(0.7, 0.9))).views[0].steps[0]
+    assert isinstance(chosen, RandomResizedCrop)
+    assert chosen.scale == (0.7, 0.9)
 
 
 def test_the_defaults_are_the_papers_and_keys_that_exist(tmp_path: Path) -> None:
