@@ -132,7 +132,7 @@ def main(argv: Sequence[str]) -> None:
 def _read(name: str, of_set: SetConfig, config: FeaturesConfig) -> LabelledSet:
     pool = ImagePool({SOURCE: of_set.images})
     lesions = read_lesions(
-        of_set.table, pool, target="target", group=of_set.group, folds=config.folds, seed=config.seed, columns=[]
+        of_set.table, pool, target="target", group=[of_set.group], folds=config.folds, seed=config.seed, columns=[]
     )
     if config.images is not None:
         taken = lesions.target == 1

@@ -3,6 +3,8 @@
 import os
 import signal
 from collections.abc import Iterator, Sequence
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -14,15 +16,6 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from ssl_isic.data.parcels import Packing, parcels
 from ssl_isic.data.workers import LoaderConfig
 from ssl_isic.errors import command
-
-
-class Asking:
-    """Batches that say how many threads their worker has: OpenCV's, torch's, and the most of any other library."""
-
-    def pack(self, rows: list[int], packing: Packing) -> Any:
-        packing.put(0, [np.zeros((1, 1, 3), np.uint8)])
-        others = [pool["num_threads"] for pool in threadpool_info()]
-        return packing.sealed({"threads": np.array([cv2.getNumThreads(), torch.get_num_threads(), max(others)])})
 
 
 @pytest.fixture
@@ -39,9 +32,11 @@ def many_threads() -> Iterator[None]:
 
 @pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 @pytest.mark.usefixtures("many_threads")
-def test_a_worker_has_one_thread_of_each_library(method: Any) -> None:
+def test_a_worker_has_one_thread_of_each_library(method: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parent)  # a spawned worker is told the path
+    counts = import_module("thread_counts").ThreadCounts()
     assert max(pool["num_threads"] for pool in threadpool_info()) == torch.get_num_threads() == cv2.getNumThreads() == 3
-    (answer,) = parcels(Asking(), 3, LoaderConfig(workers=1, start_method=method), sampler=[0], batch_size=1)
+    (answer,) = parcels(counts, 3, LoaderConfig(workers=1, start_method=method), sampler=[0], batch_size=1)
     assert answer.numbers["threads"].tolist() == [1, 1, 1]
 
 
