@@ -70,11 +70,11 @@ def write_folds(path: Path, ids: Sequence[str], groups: NDArray[np.str_], fold: 
         pd.DataFrame({"isic_id": ids, "group": groups, "fold": fold}).to_csv(temporary, index=False)
 
 
-def read_folds(path: Path, ids: Sequence[str]) -> Folds:
-    """The folds in the file at `path` of `ids`, (ids,); the file may hold more ids than these.
+def read_fold_numbers(path: Path) -> tuple[pd.DataFrame, Folds]:
+    """The table at `path`, and the fold of each of its rows (rows,).
 
     Raises:
-        InputError: what `read_table` refuses; a fold that is not 0, 1, 2, ...; ids that have no fold.
+        InputError: what `read_table` refuses; a fold that is not 0, 1, 2, ...
     """
     table = read_table(path, ["fold"])
     number = pd.to_numeric(table["fold"], errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
@@ -82,13 +82,23 @@ def read_folds(path: Path, ids: Sequence[str]) -> Folds:
     if broken.size:
         value, row = table["fold"].iloc[broken[0]], row_number(table, broken[0])
         raise InputError(f"{path}: fold must be 0, 1, 2 or so on, got {value} in row {row}; make the folds again")
+    return table, number.astype(np.int64)
+
+
+def read_folds(path: Path, ids: Sequence[str]) -> Folds:
+    """The folds in the file at `path` of `ids`, (ids,); the file may hold more ids than these.
+
+    Raises:
+        InputError: what `read_table` refuses; a fold that is not 0, 1, 2, ...; ids that have no fold.
+    """
+    table, number = read_fold_numbers(path)
     stored = encode_ids(table["isic_id"])
     order = np.argsort(stored)
     match = match_ids(ids, stored[order])
     if match.missing:
         count, first = len(match.missing), match.missing[0]
         raise InputError(f"{path}: {count} of {len(ids)} ids have no fold, the first is {first}; make the folds again")
-    return number.astype(np.int64)[order][match.rows]
+    return number[order][match.rows]
 
 
 def ids_hash(ids: Iterable[str]) -> str:

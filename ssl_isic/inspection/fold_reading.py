@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ssl_isic.data.folds import read_fold_numbers
 from ssl_isic.data.images import ImagePool
-from ssl_isic.data.tables import match_ids, read_table, row_number
+from ssl_isic.data.tables import match_ids
 from ssl_isic.errors import InputError
 from ssl_isic.inspection.annotations import Codes
 from ssl_isic.inspection.counting import Share, share_of
@@ -49,12 +50,7 @@ def read_folds_file(path: Path, pool: ImagePool) -> FoldsFile:
     Raises:
         InputError: no such file, not a table, no column `fold`, a fold that is no whole number; no id of it in the pool.
     """
-    table = read_table(path, ["fold"])
-    number = pd.to_numeric(table["fold"], errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-    broken = np.flatnonzero(~((number >= 0) & (number == np.floor(number)) & np.isfinite(number)))
-    if broken.size:
-        value, row = table["fold"].iloc[broken[0]], row_number(table, broken[0])
-        raise InputError(f"{path}: fold must be 0, 1, 2 or so on, got {value} in row {row}; make the folds again")
+    table, number = read_fold_numbers(path)
     ids = table["isic_id"].astype(str)
     groups = table.get("group", ids)
     codes, names = pd.factorize(groups.astype(object).where(groups.notna(), None).map(str, na_action="ignore"))
