@@ -22,6 +22,8 @@ from ssl_isic.errors import InputError
 
 HDF5_CHUNK_CACHE_BYTES = 0  # scalar datasets are not chunked
 COPIED_AT_ONCE_BYTES = 16 << 20
+LOOK_UPS_OF_AN_OPENING = 2000
+"""Then the file is opened anew: HDF5 keeps some 4 kB of what it went through for each, as long as the file is open."""
 
 
 class Hdf5Store(JpegStore):
@@ -51,6 +53,7 @@ class Hdf5Store(JpegStore):
         """All bytes of the file, where they are held in memory."""
         self._file: h5py.File | None = None
         self._pid = -1
+        self._looked_up = 0
         self._descriptor = -1
 
     def read(self, position: int) -> bytes:
@@ -136,7 +139,13 @@ class Hdf5Store(JpegStore):
         return self._descriptor
 
     def _hdf5(self) -> h5py.File:
+        """The file for one look-up."""
+        self._looked_up += 1
+        if self._file is not None and self._pid == os.getpid() and self._looked_up > LOOK_UPS_OF_AN_OPENING:
+            self._file.close()
+            self._file = None
         if self._file is None or self._pid != os.getpid():  # h5py handles do not survive fork
+            self._looked_up = 1
             try:
                 if Stamp.of(self.path) != self._stamp:
                     raise changed(self.path)

@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
+from ssl_isic.data import hdf5_store
 from ssl_isic.data.hdf5_store import Hdf5Store
 from ssl_isic.errors import InputError
 
@@ -39,6 +40,19 @@ def test_every_form_gives_its_bytes_the_first_time_again_and_from_memory(tmp_pat
     store.hold(held.append)
     assert sum(held) == store.size_bytes() == (tmp_path / "forms.hdf5").stat().st_size
     assert [store.read(k) for k in range(6)] == expected
+
+
+def test_hdf5_is_opened_anew_after_so_many_look_ups(lesions: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = [Hdf5Store(lesions).read(k) for k in range(10)]
+    monkeypatch.setattr(hdf5_store, "LOOK_UPS_OF_AN_OPENING", 3)
+    opened: list[Path] = []
+    plain = h5py.File
+    store = Hdf5Store(lesions)
+    monkeypatch.setattr(h5py, "File", lambda path, *words, **more: opened.append(path) or plain(path, *words, **more))
+    assert [store.read(k) for k in range(10)] == expected
+    assert opened == [lesions] * 4
+    assert [store.read(k) for k in range(10)] == expected  # their places are known
+    assert len(opened) == 4
 
 
 def test_bytes_come_from_memory_once_they_are_held(lesions: Path, tmp_path: Path) -> None:
