@@ -4,7 +4,9 @@ A store holds compressed bytes keyed by `isic_id`; `decoding.decode_rgb` turns t
 and `spawn`.
 """
 
+from bisect import bisect_right
 from collections.abc import Mapping
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -46,11 +48,11 @@ class ImagePool:
         open_shards = OpenShards(self._reading)
         self.names = list(sources)
         self.stores = [open_store(as_location(location), open_shards) for location in sources.values()]
-        self._ends = np.cumsum([len(store.ids) for store in self.stores])
+        self._ends = list(accumulate(len(store.ids) for store in self.stores))
         _check_room(self._sharded(remote=True), self._reading)
 
     def __len__(self) -> int:
-        return int(self._ends[-1])
+        return self._ends[-1]
 
     def source_of(self, index: int) -> str:
         """The name of the source that image `index` comes from."""
@@ -78,7 +80,7 @@ class ImagePool:
         """Where source `name` starts in the pool, and its sorted ids."""
         source = self.names.index(name)
         store = self.stores[source]
-        return int(self._ends[source]) - len(store.ids), store.ids
+        return self._ends[source] - len(store.ids), store.ids
 
     def shards(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The number of each image's shard (N,), -1 where it is in none; and the number of each shard's source (S,)."""
@@ -119,8 +121,8 @@ class ImagePool:
         return {number: store for number, store in sharded.items() if store.is_remote or not remote}
 
     def _locate(self, index: int) -> tuple[int, int]:
-        source = int(np.searchsorted(self._ends, index, side="right"))
-        return source, index - (int(self._ends[source - 1]) if source else 0)
+        source = bisect_right(self._ends, index)
+        return source, index - (self._ends[source - 1] if source else 0)
 
 
 def _check_room(stores: Mapping[int, ShardStore], reading: ShardReading) -> None:
