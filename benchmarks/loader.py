@@ -67,8 +67,8 @@ class LoaderBenchmarkConfig(Config):
     """What is measured."""
     size: int = Field(128, ge=8)
     """Side of a view, px."""
-    batches: int = Field(24, ge=1)
-    """Batches of one turn."""
+    passes: int = Field(3, ge=1)
+    """How often one turn goes through the images; HDF5 is asked where they lie in the first."""
     rounds: int = Field(3, ge=1)
     """Turns of each."""
     many: ManyConfig = ManyConfig()
@@ -114,7 +114,8 @@ def microseconds(read: Callable[..., object], keys: Sequence[object]) -> float:
 
 def measure_workers(config: LoaderBenchmarkConfig) -> None:
     """Print a table of one and two workers, ours and the peer's."""
-    count = BATCH * config.batches
+    batches = batches_of(config)
+    count = BATCH * batches
     peer = start_peer(config) if config.peer_python else None
     turns: dict[str, list[Turn]] = defaultdict(list)
     for _ in range(config.rounds):
@@ -131,7 +132,7 @@ def measure_workers(config: LoaderBenchmarkConfig) -> None:
         one = turns[name.replace("2", "1")]
         both = list(zip(one, these, strict=True))
         cells = [
-            spread([turn.main_s / config.batches * 1e3 for turn in these], ".1f"),
+            spread([turn.main_s / batches * 1e3 for turn in these], ".1f"),
             spread([(turn.main_s + turn.workers_s) / count * 1e3 for turn in these], ".3f"),
             spread([count / turn.clock_s for turn in these], ".0f"),
             spread([int(name[-1]) * a.workers_s / b.workers_s for a, b in both], ".2f"),
@@ -145,15 +146,20 @@ def measure_workers(config: LoaderBenchmarkConfig) -> None:
 
 
 def our_turn(config: LoaderBenchmarkConfig, workers: int) -> Turn:
-    """Draw the batches with so many workers, their start and end included."""
+    """Go through the images with so many workers, their start and end included."""
     pool = ImagePool({"images": config.images})
     views = simclr_views(ViewsConfig(preset="paper", size=config.size))
     dataset = TrainingImages(pool, np.arange(len(pool)), views, seed=0)
-    stream = TrainingStream(ShuffledOrder(len(pool), 0), BatchLayout(BATCH), 0, config.batches)
+    stream = TrainingStream(ShuffledOrder(len(pool), 0), BatchLayout(BATCH), 0, batches_of(config))
     clock_s, main_s, workers_s = time.perf_counter(), time.process_time(), children_s()
     for _ in training_loader(dataset, stream, LoaderConfig(workers=workers), pin_memory=False):
         pass
     return Turn(time.perf_counter() - clock_s, time.process_time() - main_s, children_s() - workers_s)
+
+
+def batches_of(config: LoaderBenchmarkConfig) -> int:
+    """Batches of one turn."""
+    return config.passes * (len(Hdf5Store(config.images).ids) // BATCH)
 
 
 def children_s() -> float:
@@ -163,16 +169,16 @@ def children_s() -> float:
 
 
 def start_peer(config: LoaderBenchmarkConfig) -> "subprocess.Popen[str]":
-    """The peer's loader on the same number of images as files, waiting for numbers of workers."""
-    store, count = Hdf5Store(config.images), BATCH * config.batches
-    folder = config.out / f"files-{count}"
+    """The peer's loader on the same images as files, waiting for numbers of workers."""
+    store = Hdf5Store(config.images)
+    folder = config.out / "files"
     if not folder.is_dir():
         part = config.out / "files-part"
         part.mkdir(parents=True, exist_ok=True)
-        for row in range(count):
+        for row in range(len(store.ids)):
             (part / f"{store.ids[row].decode()}.jpg").write_bytes(store.read(row))
         part.rename(folder)
-    words = [str(config.peer_python), str(PEER), str(folder), str(config.size), str(BATCH), str(config.batches)]
+    words = [str(config.peer_python), str(PEER), str(folder), str(config.size), str(BATCH), str(batches_of(config))]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
 
@@ -190,7 +196,8 @@ def measure_many(config: LoaderBenchmarkConfig) -> None:
     batches = training_loader(dataset, stream, LoaderConfig(), pin_memory=False)
     next(batches)
     first_s, first_cpu_s = time.perf_counter() - started, time.process_time() - started_cpu
-    held = {number: own_mib() for number, _ in enumerate(batches, start=2) if number in (2, 1000, many.batches)}
+    looks = (2, 1000, many.batches // 4, many.batches // 2, many.batches)
+    held = {number: own_mib() for number, _ in enumerate(batches, start=2) if number in looks}
     print(
         f"\n{many.images} images: first batch after {first_s:.1f} s, {first_cpu_s:.1f} s of them CPU of the main process"
     )

@@ -3,13 +3,15 @@
     peer/bin/python benchmarks/peers/lightly_train_loader.py JPEG_FOLDER SIZE BATCH BATCHES
 
 Reads lines with a number of workers and answers each with seconds: of the clock, of this process's CPU, of its workers' CPU.
-The views are SimCLR's by lightly-train's defaults, the paper's: its dataset (files, its own decoding), transform, collation.
+Files come up as often as it takes for that many batches. The views are SimCLR's by lightly-train's defaults, the paper's: its
+dataset (files, its own decoding), transform, collation.
 """
 
 import os
 import resource
 import sys
 import time
+from itertools import cycle, islice
 from pathlib import Path
 
 os.environ |= {
@@ -35,7 +37,7 @@ def main() -> None:
     """Answer requests until there are no more."""
     torch.set_num_threads(1)
     folder, (size, batch, batches) = Path(sys.argv[1]), map(int, sys.argv[2:5])
-    names = sorted(path.name for path in folder.iterdir())[: batch * batches]
+    names = list(islice(cycle(sorted(path.name for path in folder.iterdir())), batch * batches))
     dataset = ImageDataset(folder, names, SimCLRTransform(SimCLRTransformArgs(image_size=(size, size))), num_channels=3)
     dataset[0]  # what is only done once
     for request in sys.stdin:
