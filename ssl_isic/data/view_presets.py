@@ -7,7 +7,7 @@ from pydantic import Field
 
 from ssl_isic.config import Config, load_yaml, validate
 from ssl_isic.data.steps import AnyStep
-from ssl_isic.data.steps.crop import RandomResizedCrop, Resize
+from ssl_isic.data.steps.crop import Sizing
 from ssl_isic.errors import InputError
 
 Kind = Literal["simclr", "dino", "dinov2", "mae", "finetune"]
@@ -64,7 +64,7 @@ def views_of(preset: str, kind: Kind) -> MethodViews:
         raise InputError(f"{path} has no views for {kind}: add a section {kind}, or default for all methods")
     for name in MethodViews.model_fields:
         steps: list[AnyStep] | None = getattr(views, name)
-        sizes = [step.size for step in steps or [] if isinstance(step, RandomResizedCrop | Resize)]
+        sizes = [step.size for step in steps or [] if isinstance(step, Sizing)]
         if steps is not None and sizes[-1:] != [None]:
             raise InputError(
                 f"{path}: {name} for {kind} needs random_resized_crop or resize, the last of them without size: "

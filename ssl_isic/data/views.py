@@ -17,7 +17,7 @@ from torch import Tensor
 from ssl_isic.config import Config
 from ssl_isic.data.device_views import drawn_for, finished, split
 from ssl_isic.data.steps import AnyStep
-from ssl_isic.data.steps.crop import RandomResizedCrop, Resize
+from ssl_isic.data.steps.crop import RandomResizedCrop, Sizing, resized
 from ssl_isic.data.steps.step import Image, Shares, Step
 from ssl_isic.data.view_presets import Kind, views_of
 from ssl_isic.errors import InputError
@@ -68,13 +68,28 @@ class View:
     steps: tuple[Step, ...]
 
     def __call__(self, image: Image, rng: np.random.Generator) -> Image:
-        """The view that the state of `rng` stands for; `image` is not written to."""
+        """The view that the state of `rng` stands for; `image` is not written to.
+
+        An enlargement is put off until a step comes that needs it: colours are changed on the px that there are.
+        """
+        height, width, _ = image.shape
+        put_off: int | None = None
         for step in self.steps:
-            height, width, _ = image.shape
             parameters = step.sampled(rng, height, width)
-            if parameters is not None:
+            if parameters is None:
+                continue
+            if put_off is not None and not step.before_enlarging:
+                image, put_off = resized(image, put_off), None
+            if isinstance(step, Sizing):
+                image, put_off = step.box(image, parameters), step.side
+                height = width = step.side
+                if max(image.shape) > put_off:
+                    image, put_off = resized(image, put_off), None
+            else:
                 image = step.apply(image, parameters)
-        return image
+                if put_off is None:
+                    height, width, _ = image.shape
+        return image if put_off is None else resized(image, put_off)
 
 
 class SeededViews:
@@ -199,7 +214,7 @@ def _view(steps: Sequence[AnyStep], size: int, scale: tuple[float, float] | None
 def _fitted(step: AnyStep, size: int, scale: tuple[float, float] | None) -> Step:
     if isinstance(step, RandomResizedCrop) and scale is not None:
         step = step.model_copy(update={"scale": scale})
-    if isinstance(step, RandomResizedCrop | Resize) and step.size is None:
+    if isinstance(step, Sizing) and step.size is None:
         step = step.model_copy(update={"size": size})
     return step
 

@@ -1,5 +1,6 @@
 """What gives a view its size: a random crop, or the whole image, resized."""
 
+from abc import abstractmethod
 from math import exp, log, sqrt
 from typing import ClassVar, Literal
 
@@ -15,7 +16,29 @@ SMALLEST_FILTERED, LARGEST_FILTERED = 1.1, 3.0
 """Source px for one px between which a filter before bilinear interpolation stands for an area average."""
 
 
-class RandomResizedCrop(Step):
+class Sizing(Step):
+    """A step that gives the view its size: a box of the image, resized."""
+
+    size: int | None = Field(None, ge=1)
+    """Side of the result, px; null takes the view's."""
+    p: Literal[1] = 1
+
+    @abstractmethod
+    def box(self, image: Image, parameters: Parameters) -> Image:
+        """The part of `image` that is resized; no copy."""
+
+    @property
+    def side(self) -> int:
+        """Side of the result, px."""
+        if self.size is None:
+            raise ValueError("a crop without a size: build views by ssl_isic.data.views, which gives it the view's")
+        return self.size
+
+    def apply(self, image: Image, parameters: Parameters) -> Image:
+        return resized(self.box(image, parameters), self.side)
+
+
+class RandomResizedCrop(Sizing):
     """A box of random area, shape and place, resized to the size of the view. Source: Szegedy et al. 2015, as torchvision."""
 
     name: Literal["random_resized_crop"] = "random_resized_crop"
@@ -23,9 +46,6 @@ class RandomResizedCrop(Step):
     """Area of the box as a share of the image."""
     ratio: Limits = (3 / 4, 4 / 3)
     """Width of the box for its height."""
-    size: int | None = Field(None, ge=1)
-    """Side of the result, px; null takes the view's."""
-    p: Literal[1] = 1
     drawn: ClassVar = ("top", "left", "height", "width")
 
     def draw(self, rng: np.random.Generator, height: int, width: int) -> Parameters:
@@ -42,24 +62,21 @@ class RandomResizedCrop(Step):
         box_height = min(height, max(1, round(width / low)))
         return (height - box_height) // 2, (width - box_width) // 2, box_height, box_width
 
-    def apply(self, image: Image, parameters: Parameters) -> Image:
+    def box(self, image: Image, parameters: Parameters) -> Image:
         top, left, height, width = (int(number) for number in parameters)
-        return resized(image[top : top + height, left : left + width], _known(self.size))
+        return image[top : top + height, left : left + width]
 
 
-class Resize(Step):
+class Resize(Sizing):
     """The whole image resized to the size of the view; its shape is not kept."""
 
     name: Literal["resize"] = "resize"
-    size: int | None = Field(None, ge=1)
-    """Side of the result, px; null takes the view's."""
-    p: Literal[1] = 1
 
     def draw(self, rng: np.random.Generator, height: int, width: int) -> Parameters:
         return ()
 
-    def apply(self, image: Image, parameters: Parameters) -> Image:
-        return resized(image, _known(self.size))
+    def box(self, image: Image, parameters: Parameters) -> Image:
+        return image
 
 
 def resized(image: Image, size: int) -> Image:
@@ -85,9 +102,3 @@ def resized(image: Image, size: int) -> Image:
 def _before(down: float) -> NDArray[np.float32]:
     side = max(down * down - 1, 0) / 24
     return np.array([side, 1 - 2 * side, side], np.float32)
-
-
-def _known(size: int | None) -> int:
-    if size is None:
-        raise ValueError("a crop without a size: build views by ssl_isic.data.views, which gives it the view's")
-    return size

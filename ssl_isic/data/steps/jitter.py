@@ -35,6 +35,7 @@ class ColourJitter(Step):
     hue: float = Field(0.0, ge=0, le=0.5)
     """The hue moves by -hue to hue, in turns of the colour circle."""
     drawn: ClassVar = ("brightness", "contrast", "saturation", "hue", "order")
+    before_enlarging: ClassVar = True
 
     def draw(self, rng: np.random.Generator, height: int, width: int) -> Parameters:
         return (

@@ -65,6 +65,9 @@ class Step(Config, ABC):
     p: float = Field(1.0, ge=0, le=1)
     """Chance that the step is taken."""
     drawn: ClassVar[tuple[str, ...]] = ()
+    before_enlarging: ClassVar[bool] = False
+    """Whether it may be taken before an enlargement that stands before it: it changes each px by itself, without a jump, or
+    moves whole ones."""
 
     @abstractmethod
     def draw(self, rng: np.random.Generator, height: int, width: int) -> Parameters:

@@ -15,6 +15,7 @@ class HorizontalFlip(Step):
 
     name: Literal["horizontal_flip"] = "horizontal_flip"
     p: float = 0.5
+    before_enlarging: ClassVar = True
 
     def draw(self, rng: np.random.Generator, height: int, width: int) -> Parameters:
         return ()
@@ -32,6 +33,7 @@ class VerticalFlip(Step):
 
     name: Literal["vertical_flip"] = "vertical_flip"
     p: float = 0.5
+    before_enlarging: ClassVar = True
 
     def draw(self, rng: np.random.Generator, height: int, width: int) -> Parameters:
         return ()
@@ -49,6 +51,7 @@ class D4(Step):
 
     name: Literal["d4"] = "d4"
     drawn: ClassVar = ("symmetry",)
+    before_enlarging: ClassVar = True
 
     def draw(self, rng: np.random.Generator, height: int, width: int) -> Parameters:
         return (whole_number(rng, 8),)

@@ -18,6 +18,7 @@ class Grey(Step):
     """The image without colour, in three channels (ITU-R BT.601)."""
 
     name: Literal["grey"] = "grey"
+    before_enlarging: ClassVar = True
 
     def draw(self, rng: np.random.Generator, height: int, width: int) -> Parameters:
         return ()
@@ -55,6 +56,7 @@ class Gamma(Step):
     power: Limits = (0.8, 1.25)
     """The power, [smallest, largest]; its logarithm is uniform."""
     drawn: ClassVar = ("power",)
+    before_enlarging: ClassVar = True
 
     def draw(self, rng: np.random.Generator, height: int, width: int) -> Parameters:
         low, high = np.log(self.power)

@@ -8,6 +8,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from ssl_isic.data.steps.blur import GaussianBlur
+from ssl_isic.data.steps.crop import RandomResizedCrop
+from ssl_isic.data.steps.dropout import CoarseDropout
+from ssl_isic.data.steps.symmetries import HorizontalFlip
+from ssl_isic.data.steps.tone import Solarize
 from ssl_isic.data.views import (
     SeededViews,
     TrainViewConfig,
@@ -74,6 +79,46 @@ def test_every_view_has_its_size(shape: tuple[int, ...]) -> None:
     assert {view.dtype for view in made} == {np.dtype(np.uint8)}
     assert all(view.flags.c_contiguous for view in made)
     assert [view.shape for view in simclr_views(ViewsConfig(size=40))(image, (0, 0))] == [(40, 40, 3)] * 2
+
+
+def step_by_step(view: View, image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """The view in the order in which its steps are written down."""
+    for step in view.steps:
+        height, width, _ = image.shape
+        parameters = step.sampled(rng, height, width)
+        if parameters is not None:
+            image = step.apply(image, parameters)
+    return image
+
+
+@pytest.mark.parametrize("preset", ["lesion", "paper"])
+def test_colour_on_the_px_that_there_are_makes_the_same_view_but_for_rounding(preset: str) -> None:
+    (view, _) = simclr_views(ViewsConfig(size=224, preset=preset)).views
+    image = cv2.GaussianBlur(lesion_image(), (5, 5), 1.0)  # 90 x 120 px
+    pairs = [(view(image, _rng(k)), step_by_step(view, image, _rng(k))) for k in range(40)]
+    apart = np.array([np.abs(one.astype(int) - other).mean() for one, other in pairs])
+    assert apart.max() < 1.5
+    assert np.median(apart) < 0.5
+    assert np.count_nonzero(apart) > 10  # not the same work twice
+
+
+def test_a_view_that_shrinks_is_made_in_the_order_of_its_steps() -> None:
+    large = cv2.resize(lesion_image(), (360, 270))
+    for view in dino_views(ViewsConfig(size=32, local_size=16, preset="paper"), 1).views:
+        for k in range(10):
+            assert not differs([view(large, _rng(k))], [step_by_step(view, large, _rng(k))])[0]
+
+
+def test_what_needs_the_views_own_px_waits_for_the_enlargement() -> None:
+    crop, flip = RandomResizedCrop(size=200), HorizontalFlip(p=1)
+    for last in (GaussianBlur(), Solarize(), CoarseDropout(p=1)):
+        view, image = View((crop, flip, last)), lesion_image()
+        for k in range(5):
+            assert not differs([view(image, _rng(k))], [step_by_step(view, image, _rng(k))])[0]
+
+
+def _rng(seed: int) -> np.random.Generator:
+    return np.random.default_rng(seed)
 
 
 def test_the_evaluation_view_is_a_plain_resize() -> None:
