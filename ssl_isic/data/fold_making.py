@@ -24,7 +24,7 @@ from ssl_isic.data.manifest import (
     manifest_path,
     write_manifest,
 )
-from ssl_isic.data.near_duplicates import NO_PAIRS, NearDuplicatesConfig, Pairs, near_duplicates, small_copies
+from ssl_isic.data.near_duplicates import NO_PAIRS, NearDuplicatesConfig, Pairs, kept_small_copies, near_duplicates
 from ssl_isic.data.tables import match_ids, read_groups, read_table, read_target
 from ssl_isic.errors import InputError
 
@@ -123,9 +123,11 @@ def write_splits(config: FoldsConfig) -> None:
 
 
 def near_duplicates_of(
-    ids: Sequence[str], table: Path, images: Path, settings: NearDuplicatesConfig, workers: int
+    ids: Sequence[str], table: Path, images: Path, settings: NearDuplicatesConfig, workers: int, folder: Path | None
 ) -> tuple[Pairs, ComparedImages]:
     """Pairs of rows whose images are near-duplicates, and how they were found; prints what could not be compared.
+
+    What is read of the images is kept in `folder`, where there is one, until they are found.
 
     Raises:
         InputError: none of `ids`, which are of `table`, has an image.
@@ -134,12 +136,12 @@ def near_duplicates_of(
     match = match_ids(ids, pool.slice_of(SOURCE)[1])
     if len(match.missing) == len(ids):
         raise InputError(f"{images} holds none of the {len(ids)} ids of {table}; do they belong together?")
-    copies = small_copies(pool, match.rows.astype(np.int64), workers)
-    black = int(np.count_nonzero(~copies.any(axis=(1, 2)))) - len(match.missing)
+    with kept_small_copies(pool, match.rows.astype(np.int64), workers, folder) as copies:
+        black = int(np.count_nonzero(~copies.any(axis=(1, 2)))) - len(match.missing)
+        pairs = near_duplicates(copies, settings.distance, settings.correlation, settings.flips).pairs
     for count, fault in ((len(match.missing), "have no image"), (black, "are black or do not decode")):
         if count:
             print(f"{count} of {len(ids)} rows {fault} in {images}: they are compared with none")
-    pairs = near_duplicates(copies, settings.distance, settings.correlation, settings.flips).pairs
     compared = ComparedImages(images=images.name, **settings.model_dump(), pairs=len(pairs))
     return pairs, compared
 
@@ -152,7 +154,9 @@ def _read_rows(config: FoldsConfig) -> _Rows:
     clinics = read_groups(table, config.clinic, config.table) if config.protocol == "clinics" else None
     pairs, compared = NO_PAIRS, None
     if config.images is not None:
-        pairs, compared = near_duplicates_of(ids, config.table, config.images, config.near_duplicates, config.workers)
+        folder = config.out.with_name(f"{config.out.name}.copies")
+        settings = config.near_duplicates
+        pairs, compared = near_duplicates_of(ids, config.table, config.images, settings, config.workers, folder)
         one, other = group_names(ids, columns, NO_PAIRS)[pairs].T
         print(f"{len(pairs)} pairs of near-duplicates, {np.count_nonzero(one != other)} of them between groups")
     return _Rows(ids, target, columns, pairs, compared, clinics)

@@ -57,7 +57,9 @@ def check_split(config: LeaksConfig) -> None:
     split = read_split(config.folds, table, config.table, config.group_columns())
     pairs = NO_PAIRS
     if config.images is not None:
-        pairs, _ = near_duplicates_of(split.ids, config.table, config.images, config.near_duplicates, config.workers)
+        folder = None if config.out is None else config.out.with_name(f"{config.out.name}.copies")
+        settings = config.near_duplicates
+        pairs, _ = near_duplicates_of(split.ids, config.table, config.images, settings, config.workers, folder)
     found = split.leaks({}, pairs)
     if config.out is not None:
         _write(config.out, found)

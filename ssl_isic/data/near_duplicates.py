@@ -6,9 +6,12 @@ candidates are then compared by their details: the copies less what is smooth, e
 Shapes: N images; copies uint8 and details int8 (N, 32, 32); P pairs (P, 2) of images, the smaller number first, ascending.
 """
 
+import hashlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import combinations, pairwise
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -21,6 +24,8 @@ from tqdm import tqdm
 
 from ssl_isic.config import Config
 from ssl_isic.data.images import ImagePool
+from ssl_isic.data.kept_rows import KeptRows
+from ssl_isic.data.source_stamps import source_stamps
 from ssl_isic.data.steps.step import Image
 from ssl_isic.data.whole_images import EvaluationImages, evaluation_loader
 from ssl_isic.data.workers import LoaderConfig, StartMethod
@@ -81,18 +86,39 @@ def small_copies(
 
     Black for an image that is not there (-1) or does not decode.
     """
-    images = EvaluationImages(pool, indices, _small_view, _SIDE)
     reading = LoaderConfig(workers=workers, start_method=start_method)
-    batches = evaluation_loader(images, np.arange(len(indices)), _READ_BLOCK, reading, pin_memory=False)
-    copies = np.zeros((len(indices), _SIDE, _SIDE), np.uint8)
-    done = 0
-    with tqdm(total=len(indices), desc="small copies", unit="image", unit_scale=True) as bar:
+    return np.concatenate([np.empty((0, _SIDE, _SIDE), np.uint8), *_read_small(pool, indices, 0, reading)])
+
+
+@contextmanager
+def kept_small_copies(
+    pool: ImagePool, indices: NDArray[np.int64], workers: int, folder: Path | None
+) -> Iterator[Copies]:
+    """`small_copies`, kept in `folder` until the block has ended well: one that is killed goes on where it stopped.
+
+    Without a folder they are in memory.
+    """
+    if folder is None:
+        yield small_copies(pool, indices, workers)
+        return
+    plan = {"sources": source_stamps(pool), "images": hashlib.sha256(indices.tobytes()).hexdigest()}
+    kept = KeptRows(folder, "copies", plan, len(indices), np.dtype(np.uint8), (_SIDE, _SIDE))
+    if (done := kept.done()) < len(indices):
+        with kept.appending() as file:
+            for copies in _read_small(pool, indices, done, LoaderConfig(workers=workers)):
+                file.append(copies)
+    yield kept.read()
+    kept.forget()
+
+
+def _read_small(pool: ImagePool, indices: NDArray[np.int64], done: int, reading: LoaderConfig) -> Iterator[Copies]:
+    """The small copies of `indices` from number `done` on, block by block."""
+    images = EvaluationImages(pool, indices, _small_view, _SIDE)
+    batches = evaluation_loader(images, np.arange(done, len(indices)), _READ_BLOCK, reading, pin_memory=False)
+    with tqdm(total=len(indices), initial=done, desc="small copies", unit="image", unit_scale=True) as bar:
         for batch in batches:
-            grey = _grey(batch["images"].numpy())
-            copies[done : done + len(grey)] = grey
-            done += len(grey)
-            bar.update(len(grey))
-    return copies
+            yield _grey(batch["images"].numpy())
+            bar.update(len(batch["images"]))
 
 
 def perceptual_hash(image: Image) -> np.uint64:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from ssl_isic.config import Config
 from ssl_isic.data.folds import ids_hash
 from ssl_isic.data.images import ImagePool
-from ssl_isic.data.near_duplicates import NearDuplicatesConfig, near_duplicates, small_copies
+from ssl_isic.data.near_duplicates import NearDuplicatesConfig, kept_small_copies, near_duplicates
 from ssl_isic.data.remote import Location
 from ssl_isic.data.store import JpegStore
 from ssl_isic.data.tables import match_ids, read_table
@@ -83,9 +83,9 @@ def find_overlap(config: OverlapConfig) -> Overlap:
     """
     pool = ImagePool({**config.pretrain, EVALUATION: config.images})
     rows = _wanted(config, pool)
-    copies = small_copies(pool, rows, config.workers)
     settings = config.near_duplicates
-    found = near_duplicates(copies, settings.distance, settings.correlation, settings.flips)
+    with kept_small_copies(pool, rows, config.workers, config.out.with_name(f"{config.out.name}.copies")) as copies:
+        found = near_duplicates(copies, settings.distance, settings.correlation, settings.flips)
     first = pool.slice_of(EVALUATION)[0]
     crossing = (found.pairs[:, 0] < first) & (found.pairs[:, 1] >= first)
     pairs = rows[found.pairs[crossing]]

@@ -15,13 +15,13 @@ from tqdm import tqdm
 
 from ssl_isic.backbones import feature_size
 from ssl_isic.data.images import ImagePool
+from ssl_isic.data.kept_rows import KeptRows
 from ssl_isic.data.near_duplicates import Pairs
+from ssl_isic.data.source_stamps import source_stamps
 from ssl_isic.data.workers import LoaderConfig
 from ssl_isic.errors import InputError
 from ssl_isic.evaluation.forward import forward_images
 from ssl_isic.evaluation.source import Embedder, fingerprint
-from ssl_isic.inspection.kept_rows import KeptRows
-from ssl_isic.inspection.scanning import stamps
 
 Features = NDArray[np.float32]
 
@@ -40,7 +40,7 @@ def kept_features(
     """
     accelerator = Accelerator()
     embedder.to(accelerator.device)
-    plan = {"backbone": fingerprint(embedder), "image_size": image_size, "sources": stamps(pool)}
+    plan = {"backbone": fingerprint(embedder), "image_size": image_size, "sources": source_stamps(pool)}
     width = feature_size(embedder.backbone)
     kept = KeptRows(folder, "features", plan, len(pool), np.dtype("<f4"), (width,))
     done = kept.done()

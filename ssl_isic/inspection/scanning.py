@@ -21,13 +21,12 @@ from tqdm import tqdm
 
 from ssl_isic.data.decoding import ImageDecodeError, decode_rgb
 from ssl_isic.data.images import ImagePool
+from ssl_isic.data.kept_rows import KeptRows, Rows
 from ssl_isic.data.near_duplicates import Copies, small_copy
-from ssl_isic.data.shard_store import ShardStore
+from ssl_isic.data.source_stamps import source_stamps
 from ssl_isic.data.steps.step import Image
-from ssl_isic.data.store import JpegStore
 from ssl_isic.data.workers import StartMethod, use_one_thread
 from ssl_isic.evaluation.colour import COLOUR_NUMBERS, colour_numbers
-from ssl_isic.inspection.kept_rows import KeptRows, Rows
 
 SCAN_VERSION = 1
 """Raised when a record comes to hold something else, so that older scans are not taken for new ones."""
@@ -82,7 +81,7 @@ def scan(pool: ImagePool, folder: Path, workers: int, start_method: StartMethod)
         InputError: a shard that cannot be fetched.
     """
     order = np.argsort(pool.shards()[0], kind="stable")  # shard by shard, where there are shards
-    kept = KeptRows(folder, "scan", {"version": SCAN_VERSION, "sources": stamps(pool)}, len(pool), _WITH_COPY)
+    kept = KeptRows(folder, "scan", {"version": SCAN_VERSION, "sources": source_stamps(pool)}, len(pool), _WITH_COPY)
     done = kept.done()
     if done < len(pool):
         with kept.appending() as file, tqdm(total=len(pool), initial=done, desc="scan", unit="image") as bar:
@@ -107,11 +106,6 @@ def describe(data: bytes) -> Records:
     record["copy"] = small_copy(pixels)
     record["colour"] = colour_numbers(_shrunk(pixels))
     return record
-
-
-def stamps(pool: ImagePool) -> dict[str, str]:
-    """For each source a hash that changes when its ids or its files do, without reading them."""
-    return {name: _stamp(store) for name, store in zip(pool.names, pool.stores, strict=True)}
 
 
 def _in_order(rows: Rows, order: NDArray[np.int64]) -> Scan:
@@ -202,15 +196,3 @@ def _sha256(*parts: Any) -> NDArray[np.uint8]:
     for part in parts:
         digest.update(part)
     return np.frombuffer(digest.digest(), np.uint8)
-
-
-def _stamp(store: JpegStore) -> str:
-    digest = hashlib.sha256(store.ids.tobytes())
-    if isinstance(store, ShardStore):
-        digest.update(store.index_sha256.encode())
-        return digest.hexdigest()
-    path = Path(store.path)
-    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-        stat = file.stat()
-        digest.update(f"{file.relative_to(path)} {stat.st_size} {stat.st_mtime_ns}\n".encode())
-    return digest.hexdigest()

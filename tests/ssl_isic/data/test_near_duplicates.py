@@ -10,6 +10,7 @@ import simplejpeg
 from numpy.typing import NDArray
 from scipy.fft import dctn
 
+from ssl_isic.data import near_duplicates as near_duplicates_module
 from ssl_isic.data.decoding import decode_rgb
 from ssl_isic.data.images import ImagePool
 from ssl_isic.data.near_duplicates import (
@@ -19,6 +20,7 @@ from ssl_isic.data.near_duplicates import (
     close_pairs,
     connected,
     correlations,
+    kept_small_copies,
     near_duplicates,
     perceptual_hash,
     small_copies,
@@ -141,6 +143,33 @@ def test_workers_change_nothing(lesions: Path) -> None:
     alone = small_copies(pool, order, workers=0)
     assert np.array_equal(small_copies(pool, order, workers=2), alone)
     assert np.array_equal(alone[5], small_copy(decode_rgb(pool.read(int(order[5])))))
+
+
+def test_reading_that_is_killed_goes_on_where_it_stopped(
+    lesions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(near_duplicates_module, "_READ_BLOCK", 4)
+    pool, folder, read = ImagePool({"lesions": lesions}), tmp_path / "kept", list[int]()
+    order = np.random.default_rng(0).permutation(len(pool))
+    plain = pool.read
+
+    def until_the_tenth(index: int) -> bytes:
+        read.append(index)
+        if len(read) == 10:
+            raise KeyboardInterrupt
+        return plain(index)
+
+    monkeypatch.setattr(pool, "read", until_the_tenth)
+    with pytest.raises(KeyboardInterrupt), kept_small_copies(pool, order, 0, folder):
+        pass
+    with kept_small_copies(pool, order, 0, folder) as copies:
+        assert read[10:] == order[8:].tolist()  # two blocks of four were whole
+        assert np.array_equal(copies, small_copies(pool, order, workers=0))
+        with pytest.raises(RuntimeError), kept_small_copies(pool, order, 0, folder):
+            raise RuntimeError  # what used them was killed
+        with kept_small_copies(pool, order[1:], 0, folder) as others:
+            assert np.array_equal(others, copies[1:])  # other images are read anew
+    assert not folder.exists()
 
 
 def test_chains_are_one_component() -> None:

@@ -1,9 +1,9 @@
 """Rows of one fixed form in a file that grows block by block: work that is killed goes on after the last whole row."""
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -39,7 +39,7 @@ class KeptRows:
             return 0
         return min(self.total, self.path.stat().st_size // self._row_bytes)
 
-    @contextmanager
+    @contextlib.contextmanager
     def appending(self) -> Iterator["Appending"]:
         """Open the file behind its last whole row; where it follows another plan, it is begun anew."""
         done = self.done()
@@ -50,6 +50,13 @@ class KeptRows:
         with self.path.open("ab") as file:
             file.truncate(done * self._row_bytes)
             yield Appending(file)
+
+    def forget(self) -> None:
+        """Remove the rows and their plan, and the folder if nothing else is in it."""
+        self.path.unlink(missing_ok=True)
+        (self.folder / f"{self.name}.json").unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
 
     def read(self) -> Rows:
         """All rows (total, *shape), from the disk as they are used.

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ssl_isic.inspection.kept_rows import KeptRows
+from ssl_isic.data.kept_rows import KeptRows
 
 PAIRS = np.arange(20, dtype=np.int32).reshape(10, 2)
 
@@ -40,3 +40,15 @@ def test_rows_that_are_not_all_there_are_not_read(tmp_path: Path) -> None:
         file.append(PAIRS[:9])
     with pytest.raises(ValueError, match="9 of 10 rows"):
         kept(tmp_path).read()
+
+
+def test_rows_that_are_forgotten_leave_nothing_but_what_others_put_there(tmp_path: Path) -> None:
+    folder = tmp_path / "rows"
+    with kept(folder).appending() as file:
+        file.append(PAIRS)
+    (folder / "mine.txt").write_text("mine")
+    kept(folder).forget()
+    assert [path.name for path in folder.iterdir()] == ["mine.txt"]
+    (folder / "mine.txt").unlink()
+    kept(folder).forget()
+    assert not folder.exists()
