@@ -8,6 +8,7 @@ from typing import Literal
 LEAST_STD = 0.05
 LEAST_SHARE_OF_ENTROPY = 0.4
 ALIKE_SHARE_OF_ENTROPY = 0.9995
+MOST_VARIANCE_PENALTY = 0.9
 PATIENCE_STEPS = 20
 FIRST_STEP = 40
 
@@ -16,6 +17,7 @@ def collapse_sign(row: Mapping[str, float], prototypes: int | None, images: int)
     """What in one row of metrics says that images are no longer told apart, or None.
 
     - A standard deviation of unit-length features or projections (`..._std`, 1 is isotropic) under 0.05.
+    - VICReg's penalty for a small variance over 0.9, where 0.99 is a batch whose projections are all one.
     - The mean of the teacher's distributions over `prototypes` has under 0.4 of the entropy that it could have with
       `images` distributions of the entropy that they have: all images go to the same few prototypes.
     - The distributions themselves have over 0.9995 of ln K: every image goes to all prototypes alike.
@@ -23,6 +25,8 @@ def collapse_sign(row: Mapping[str, float], prototypes: int | None, images: int)
     for name in sorted(row):
         if name.endswith("_std") and row[name] < LEAST_STD:
             return f"{name} is {row[name]:.4f}: all images have nearly the same features"
+    if (penalty := row.get("variance", 0.0)) > MOST_VARIANCE_PENALTY:
+        return f"variance, the penalty, is {penalty:.3f} of 0.99: all images have nearly the same projection"
     if prototypes is None or "marginal_entropy" not in row:
         return None
     entropy, marginal = row["teacher_entropy"], row["marginal_entropy"]
