@@ -171,7 +171,7 @@ def children_s() -> float:
 def start_peer(config: LoaderBenchmarkConfig) -> "subprocess.Popen[str]":
     """The peer's loader on the same images as files, waiting for numbers of workers."""
     store = Hdf5Store(config.images)
-    folder = config.out / "files"
+    folder = config.out / f"files-{len(store.ids)}"
     if not folder.is_dir():
         part = config.out / "files-part"
         part.mkdir(parents=True, exist_ok=True)

@@ -139,20 +139,21 @@ class Hdf5Store(JpegStore):
         return self._descriptor
 
     def _hdf5(self) -> h5py.File:
-        """The file for one look-up."""
-        self._looked_up += 1
-        if self._file is not None and self._pid == os.getpid() and self._looked_up > LOOK_UPS_OF_AN_OPENING:
+        """The file for one look-up: opened anew after a fork, which h5py's handles do not survive, and after many look-ups."""
+        if self._pid != os.getpid():
+            self._file, self._pid = None, os.getpid()
+        elif self._file is not None and self._looked_up == LOOK_UPS_OF_AN_OPENING:
             self._file.close()
             self._file = None
-        if self._file is None or self._pid != os.getpid():  # h5py handles do not survive fork
-            self._looked_up = 1
+        if self._file is None:
             try:
                 if Stamp.of(self.path) != self._stamp:
                     raise changed(self.path)
                 self._file = h5py.File(self.path, "r", rdcc_nbytes=HDF5_CHUNK_CACHE_BYTES)
             except OSError as error:
                 raise self._gone(error) from None
-            self._pid = os.getpid()
+            self._looked_up = 0
+        self._looked_up += 1
         return self._file
 
     def _gone(self, error: OSError) -> InputError:

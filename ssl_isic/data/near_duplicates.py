@@ -28,7 +28,7 @@ from ssl_isic.data.kept_rows import KeptRows
 from ssl_isic.data.source_stamps import source_stamps
 from ssl_isic.data.steps.step import Image
 from ssl_isic.data.whole_images import EvaluationImages, evaluation_loader
-from ssl_isic.data.workers import LoaderConfig, StartMethod
+from ssl_isic.data.workers import LoaderConfig
 
 Copies = NDArray[np.uint8]
 Details = NDArray[np.int8]
@@ -79,15 +79,16 @@ def small_copy(image: Image) -> Copies:
     return _grey(_small_view(image))
 
 
-def small_copies(
-    pool: ImagePool, indices: NDArray[np.int64], workers: int, start_method: StartMethod = "fork"
-) -> Copies:
+def small_copies(pool: ImagePool, indices: NDArray[np.int64], workers: int) -> Copies:
     """The small copies (N, 32, 32) of the pool's images `indices`, read by `workers` processes; a kilobyte an image.
 
     Black for an image that is not there (-1) or does not decode.
     """
-    reading = LoaderConfig(workers=workers, start_method=start_method)
-    return np.concatenate([np.empty((0, _SIDE, _SIDE), np.uint8), *_read_small(pool, indices, 0, reading)])
+    copies, done = np.empty((len(indices), _SIDE, _SIDE), np.uint8), 0
+    for block in _read_small(pool, indices, 0, workers):
+        copies[done : done + len(block)] = block
+        done += len(block)
+    return copies
 
 
 @contextmanager
@@ -105,16 +106,17 @@ def kept_small_copies(
     kept = KeptRows(folder, "copies", plan, len(indices), np.dtype(np.uint8), (_SIDE, _SIDE))
     if (done := kept.done()) < len(indices):
         with kept.appending() as file:
-            for copies in _read_small(pool, indices, done, LoaderConfig(workers=workers)):
+            for copies in _read_small(pool, indices, done, workers):
                 file.append(copies)
     yield kept.read()
     kept.forget()
 
 
-def _read_small(pool: ImagePool, indices: NDArray[np.int64], done: int, reading: LoaderConfig) -> Iterator[Copies]:
+def _read_small(pool: ImagePool, indices: NDArray[np.int64], done: int, workers: int) -> Iterator[Copies]:
     """The small copies of `indices` from number `done` on, block by block."""
     images = EvaluationImages(pool, indices, _small_view, _SIDE)
-    batches = evaluation_loader(images, np.arange(done, len(indices)), _READ_BLOCK, reading, pin_memory=False)
+    reading, rows = LoaderConfig(workers=workers), np.arange(done, len(indices))
+    batches = evaluation_loader(images, rows, _READ_BLOCK, reading, pin_memory=False)
     with tqdm(total=len(indices), initial=done, desc="small copies", unit="image", unit_scale=True) as bar:
         for batch in batches:
             yield _grey(batch["images"].numpy())
