@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from ssl_isic.config import Config
 from ssl_isic.errors import InputError
 from ssl_isic.files import full_disk_named
+from ssl_isic.small_maps import speed_up_small_maps
 
 
 class BackboneConfig(Config):
@@ -59,7 +60,8 @@ class Normalize(nn.Module):
 def build_backbone(config: BackboneConfig, image_size: int, num_classes: int = 0, drop_rate: float = 0.0) -> nn.Module:
     """A timm model that maps float (B, 3, h, w) to features (B, D), or to logits (B, num_classes).
 
-    Position embeddings are laid out for `image_size`, and ViTs take other sizes too.
+    Position embeddings are laid out for `image_size`, and ViTs take other sizes too. In training on a CPU,
+    convolutions over a few pixels are computed by `small_maps`.
 
     Raises:
         InputError: no such architecture, weights that are missing or belong to another architecture.
@@ -76,6 +78,7 @@ def build_backbone(config: BackboneConfig, image_size: int, num_classes: int = 0
         _freeze(model, config.freeze_stages)
     if config.grad_checkpointing:
         model.set_grad_checkpointing(True)  # type: ignore[operator]
+    speed_up_small_maps(model)
     return model
 
 

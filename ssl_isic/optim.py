@@ -61,7 +61,7 @@ def build_optimizer(
 ) -> torch.optim.Optimizer:
     """An optimizer over `groups`; the loop sets learning rates and weight decays before each step."""
     if name == "adamw":
-        return torch.optim.AdamW(groups, lr=0.0, betas=betas)
+        return torch.optim.AdamW(groups, lr=0.0, betas=betas, fused=True)
     if name == "sgd":
-        return torch.optim.SGD(groups, lr=0.0, momentum=0.9)
+        return torch.optim.SGD(groups, lr=0.0, momentum=0.9, fused=True)
     return LARS(groups, lr=0.0, momentum=0.9)  # type: ignore[no-any-return]
