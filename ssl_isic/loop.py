@@ -202,7 +202,8 @@ def _prepare(
         for network in task.networks():
             network.compile()
     task.train()
-    optimizer = build_optimizer(optim.name, task.parameter_groups(), optim.betas)
+    on_cpu = accelerator.device.type == "cpu"
+    optimizer = build_optimizer(optim.name, task.parameter_groups(), optim.betas, fused=on_cpu)
     check_layers(task, accelerator)
     prepared: tuple[nn.Module, torch.optim.Optimizer] = accelerator.prepare(task, optimizer)
     if is_sharded(accelerator):

@@ -18,6 +18,8 @@ from torch.autograd.function import once_differentiable
 
 MOST_PIXELS = 9
 """Pixels of the largest output that is computed so. At 4 x 4 the two ways are about even."""
+WIDEST_KERNEL = 3
+"""Taps along an axis of the largest kernel that is: a product each is too many for the patches of a ViT."""
 
 Pair = tuple[int, int]
 
@@ -120,7 +122,8 @@ def speed_up_small_maps(model: nn.Module) -> None:
 
 
 def _is_plain(convolution: nn.Conv2d) -> bool:
-    """Whether it has zeros around the image, and neither groups nor dilation."""
+    """Whether its kernel is small, with zeros around the image, and neither groups nor dilation."""
+    small = max(convolution.kernel_size) <= WIDEST_KERNEL
     padded = convolution.padding_mode == "zeros" and not isinstance(convolution.padding, str)
     whole = convolution.groups == 1 and convolution.dilation == (1, 1)
-    return padded and whole
+    return small and padded and whole

@@ -32,12 +32,12 @@ def test_only_matrices_decay_and_every_trainable_parameter_is_in_one_group(model
         assert any("gamma" in name for name in plain)
 
 
-@pytest.mark.parametrize("name", ["adamw", "sgd", "lars"])
-def test_two_steps_by_hand(name: Literal["adamw", "sgd", "lars"]) -> None:
+@pytest.mark.parametrize(("name", "fused"), [("adamw", False), ("adamw", True), ("sgd", False), ("lars", False)])
+def test_two_steps_by_hand(name: Literal["adamw", "sgd", "lars"], fused: bool) -> None:
     torch.manual_seed(0)
     matrix, bias = nn.Parameter(torch.randn(3, 2)), nn.Parameter(torch.randn(2))
     by_hand = {True: matrix.detach().clone(), False: bias.detach().clone()}
-    optimizer = build_optimizer(name, parameter_groups([matrix, bias]))
+    optimizer = build_optimizer(name, parameter_groups([matrix, bias]), fused=fused)
     for group in optimizer.param_groups:
         group["lr"], group["weight_decay"] = LR, DECAY if group["decays"] else 0.0
     state: dict[tuple[bool, str], torch.Tensor] = {}
