@@ -94,7 +94,10 @@ class TapProducts(torch.autograd.Function):
             pixels = input_BhwC[tap.inputs]
             of_input_BhwC[tap.inputs] += (gradient_PO @ weight_ijOC[tap.place]).view_as(pixels)
             of_weight_ijOC[tap.place] = gradient_PO.T @ pixels.flatten(0, 2)
-        return of_input_BhwC.permute(0, 3, 1, 2), of_weight_ijOC.permute(2, 3, 0, 1), None
+        of_weight_OCij = torch.empty_like(weight_OCij).copy_(
+            of_weight_ijOC.permute(2, 3, 0, 1)
+        )  # laid out as DDP asks for
+        return of_input_BhwC.permute(0, 3, 1, 2), of_weight_OCij, None
 
 
 class SmallMapConv2d(nn.Conv2d):
