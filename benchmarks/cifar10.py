@@ -89,16 +89,17 @@ def main(argv: Sequence[str]) -> None:
     run_dir = config.out / f"simclr-{config.seed}"
     words = [f"run_dir={run_dir}", f"seed={config.seed}", f"data.sources.cifar10={files['train']}"]
     words += [f"data.workers={config.workers}", "backbone.model=cifar_resnet18"]
-    words += [f"views.preset={HERE / 'cifar10-views.yaml'}", f"views.size={SIZE}"]
+    words += [f"views.preset={HERE / 'cifar10-views.yaml'}", f"views.size={SIZE}", "views.global_scale=[0.08,1]"]
     words += ["method.name=simclr", "method.temperature=0.5", "method.head_layers=2", "method.hidden_size=512"]
     words += ["optim.name=sgd", "optim.warmup_epochs=0", "optim.end_lr=0", "loop.clip_norm=null"]
     words += [f"loop.epochs={config.epochs}", f"loop.batch_size={config.batch_size}", "monitor.images=0"]
     if code := pretrain([*words, *config.words]):
         sys.exit(code)
     accelerator = Accelerator()
+    weights = run_dir / "backbone" / "model.safetensors"
     starts = {
         "random": BackboneSource(model="cifar_resnet18"),
-        "SimCLR": BackboneSource(weights=str(run_dir / "backbone")),
+        "SimCLR": BackboneSource(model="cifar_resnet18", weights=str(weights)),
     }
     rows = [
         row(name, *(embedded(start, files[split], accelerator) for split in files)) for name, start in starts.items()
@@ -108,29 +109,31 @@ def main(argv: Sequence[str]) -> None:
 
 
 def unpacked(config: Cifar10Config, split: str) -> Path:
-    """The archive's images of `split` as HDF5, CLASS/NAME for an id."""
+    """The archive's images of `split` as HDF5, CLASS-NAME for an id."""
     path = config.out / f"{split}-{config.images or 'all'}.hdf5"
     if not path.exists():
         config.out.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
         with tarfile.open(config.archive) as archive, h5py.File(part, "w") as file:
-            for name in wanted(archive.getnames(), split, config):
-                jpeg = archive.extractfile(name)
-                assert jpeg is not None
-                file.create_dataset("-".join(Path(name).with_suffix("").parts[-2:]), data=np.void(jpeg.read()))
+            names = wanted(archive.getnames(), split, config)
+            for member in archive.getmembers():  # in the archive's order: to go back is to decompress it all again
+                jpeg = archive.extractfile(member) if member.name in names else None
+                if jpeg is not None:
+                    name = "-".join(Path(member.name).with_suffix("").parts[-2:])
+                    file.create_dataset(name, data=np.void(jpeg.read()))
         part.rename(path)
     return path
 
 
-def wanted(names: Iterable[str], split: str, config: Cifar10Config) -> list[str]:
+def wanted(names: Iterable[str], split: str, config: Cifar10Config) -> set[str]:
     """Names of the images of `split`; InputError when there are none."""
     found = sorted(name for name in names if Path(name).parts[-3:-2] == (split,) and name.endswith(".jpg"))
     if not found:
         raise InputError(f"archive: {config.archive} has no {split}/CLASS/*.jpg")
     if split == "test" or config.images is None:
-        return found
+        return set(found)
     order = np.random.default_rng(config.seed).permutation(len(found))
-    return [found[position] for position in np.sort(order[: config.images])]
+    return {found[position] for position in order[: config.images]}
 
 
 def embedded(source: BackboneSource, images: Path, accelerator: Accelerator) -> Split:
