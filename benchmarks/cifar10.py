@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
-import timm
 import torch
 from accelerate import Accelerator, PartialState
 from lightly.utils.benchmarking.knn import knn_predict
@@ -26,7 +25,8 @@ from pydantic import Field
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from timm.models import register_model
+from timm.models import build_model_with_cfg, register_model
+from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
 
 from ssl_isic.config import Config, read_config
@@ -43,12 +43,20 @@ RESAMPLES = 1000
 HERE = Path(__file__).resolve().parent
 
 
+class CifarResNet(ResNet):
+    """timm's ResNet for images of 32 px: they keep their size up to the second stage."""
+
+    def __init__(self, *layout: Any, **settings: Any) -> None:
+        super().__init__(*layout, **settings)
+        self.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+        self.maxpool = nn.Identity()
+
+
 @register_model
-def cifar_resnet18(pretrained: bool = False, **settings: Any) -> nn.Module:
-    """timm's ResNet-18 for images of 32 px: they keep their size up to the second stage."""
-    model = timm.create_model("resnet18", pretrained=pretrained, **settings)
-    model.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
-    model.maxpool = nn.Identity()
+def cifar_resnet18(pretrained: bool = False, **settings: Any) -> ResNet:
+    """ResNet-18 by a name that timm knows."""
+    layout = {"block": BasicBlock, "layers": (2, 2, 2, 2)}
+    model: ResNet = build_model_with_cfg(CifarResNet, "resnet18", pretrained, **layout, **settings)
     return model
 
 
