@@ -60,8 +60,8 @@ class Normalize(nn.Module):
 def build_backbone(config: BackboneConfig, image_size: int, num_classes: int = 0, drop_rate: float = 0.0) -> nn.Module:
     """A timm model that maps float (B, 3, h, w) to features (B, D), or to logits (B, num_classes).
 
-    Position embeddings are laid out for `image_size`, and ViTs take other sizes too. In training on a CPU,
-    convolutions over a few pixels are computed by `small_maps`.
+    Position embeddings are laid out for `image_size`, and ViTs take other sizes too. On a CPU,
+    gradients over a few pixels are computed by `small_maps`.
 
     Raises:
         InputError: no such architecture, weights that are missing or belong to another architecture.

@@ -1,11 +1,10 @@
-"""Convolutions over maps of a few pixels as matrix products, for CPUs.
+"""Gradients of convolutions over maps of a few pixels as matrix products, for CPUs.
 
 The last stage of a convolutional net sees 2 x 2 pixels of a view of 64 px, and one pixel of a local crop of 32 px. There most
-of the kernel lies over padding, and a CPU's convolutions are at their worst: the gradient of the weights takes up to a hundred
-times as long as the products it needs (`benchmarks/small_maps.py`). Here each tap of the kernel is one product, over the places
-at which it meets a pixel.
+of the kernel lies over padding, and torch's gradients take several times as long as the products that they need
+(`benchmarks/small_maps.py`). Here each tap of the kernel is one product, over the places at which it meets a pixel.
 
-Shapes: B images, C channels in, O channels out, h x w pixels in, y x x pixels out, a kernel of i x j taps.
+Shapes: B images, C channels in, O channels out, h x w pixels in, y x x pixels out, a kernel of i x j taps, P pairs of pixels.
 """
 
 from collections.abc import Iterator
@@ -16,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-MOST_PIXELS = 9
-"""Pixels of the largest output that is computed so. At 4 x 4 the two ways are about even."""
+MOST_PIXELS = 4
+"""Pixels of the largest output whose gradients are computed so. At 3 x 3 the two ways are about even."""
 WIDEST_KERNEL = 3
 """Taps along an axis of the largest kernel that is: a product each is too many for the patches of a ViT."""
 
@@ -68,57 +67,52 @@ class Geometry:
 
 
 class TapProducts(torch.autograd.Function):
-    """The convolution of input_BChw with weight_OCij, without bias, groups or dilation; its output has channels last."""
+    """torch's convolution, without groups or dilation, whose gradients are products."""
 
     @staticmethod
-    def forward(ctx: Any, input_BChw: Tensor, weight_OCij: Tensor, geometry: Geometry) -> Tensor:
-        input_BhwC = input_BChw.permute(0, 2, 3, 1).contiguous()
-        weight_ijCO = weight_OCij.permute(2, 3, 1, 0).contiguous()
-        size = (input_BhwC.shape[1], input_BhwC.shape[2])
-        output_ByxO = input_BhwC.new_zeros(len(input_BhwC), *geometry.output_size(size), len(weight_OCij))
-        for tap in geometry.taps(size):
-            output_ByxO[tap.outputs] += input_BhwC[tap.inputs] @ weight_ijCO[tap.place]
-        ctx.save_for_backward(input_BhwC, weight_OCij)
+    def forward(
+        ctx: Any, pixels_BChw: Tensor, weight_OCij: Tensor, bias_O: Tensor | None, geometry: Geometry
+    ) -> Tensor:
+        ctx.save_for_backward(pixels_BChw, weight_OCij)
         ctx.geometry = geometry
-        return output_ByxO.permute(0, 3, 1, 2)
+        return nn.functional.conv2d(pixels_BChw, weight_OCij, bias_O, geometry.stride, geometry.padding)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient_BOyx: Tensor) -> tuple[Tensor, Tensor, None]:
-        input_BhwC, weight_OCij = ctx.saved_tensors
-        gradient_ByxO = gradient_BOyx.permute(0, 2, 3, 1).contiguous()
+    def backward(ctx: Any, gradient_BOyx: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None]:
+        pixels_BChw, weight_OCij = ctx.saved_tensors
+        pixels_BhwC, gradient_ByxO = pixels_BChw.permute(0, 2, 3, 1).contiguous(), gradient_BOyx.permute(0, 2, 3, 1)
         weight_ijOC = weight_OCij.permute(2, 3, 0, 1).contiguous()
-        of_input_BhwC, of_weight_ijOC = torch.zeros_like(input_BhwC), torch.zeros_like(weight_ijOC)
-        for tap in ctx.geometry.taps((input_BhwC.shape[1], input_BhwC.shape[2])):
+        of_pixels_BhwC, of_weight_ijOC = torch.zeros_like(pixels_BhwC), torch.zeros_like(weight_ijOC)
+        for tap in ctx.geometry.taps((pixels_BhwC.shape[1], pixels_BhwC.shape[2])):
             gradient_PO = gradient_ByxO[tap.outputs].flatten(0, 2)
-            pixels = input_BhwC[tap.inputs]
-            of_input_BhwC[tap.inputs] += (gradient_PO @ weight_ijOC[tap.place]).view_as(pixels)
-            of_weight_ijOC[tap.place] = gradient_PO.T @ pixels.flatten(0, 2)
-        of_weight_OCij = torch.empty_like(weight_OCij).copy_(
-            of_weight_ijOC.permute(2, 3, 0, 1)
-        )  # laid out as DDP asks for
-        return of_input_BhwC.permute(0, 3, 1, 2), of_weight_OCij, None
+            met = pixels_BhwC[tap.inputs]
+            of_pixels_BhwC[tap.inputs] += (gradient_PO @ weight_ijOC[tap.place]).view_as(met)
+            of_weight_ijOC[tap.place] = gradient_PO.T @ met.flatten(0, 2)
+        # DDP wants a gradient laid out as its weight is
+        of_weight_OCij = torch.empty_like(weight_OCij).copy_(of_weight_ijOC.permute(2, 3, 0, 1))
+        of_bias_O = gradient_ByxO.sum((0, 1, 2)) if ctx.needs_input_grad[2] else None
+        return of_pixels_BhwC.permute(0, 3, 1, 2), of_weight_OCij, of_bias_O, None
 
 
 class SmallMapConv2d(nn.Conv2d):
-    """`nn.Conv2d` with its weights, faster in training on a CPU where the output has few pixels.
+    """`nn.Conv2d` to the last bit, but for its gradients on a CPU where the output has few pixels.
 
-    Products add up in another order than torch's convolution, so that results differ by rounding. In evaluation mode
-    they are torch's, to the last bit.
+    Those are computed faster, and differ from torch's by rounding.
     """
 
     def _conv_forward(self, pixels: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         geometry = Geometry(*(cast(Pair, pair) for pair in (self.kernel_size, self.stride, self.padding)))
         height, width = geometry.output_size((pixels.shape[-2], pixels.shape[-1]))
         elsewhere = pixels.device.type != "cpu" or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()
-        if not self.training or elsewhere or min(height, width) < 1 or height * width > MOST_PIXELS:
+        if elsewhere or min(height, width) < 1 or height * width > MOST_PIXELS:
             return cast(Tensor, super()._conv_forward(pixels, weight, bias))
-        output: Tensor = TapProducts.apply(pixels, weight, geometry)
-        return output if bias is None else output + bias.view(-1, 1, 1)
+        output: Tensor = TapProducts.apply(pixels, weight, bias, geometry)
+        return output
 
 
 def speed_up_small_maps(model: nn.Module) -> None:
-    """Turn the convolutions of `model` that can be so computed into `SmallMapConv2d`. Its weights stay what they are."""
+    """Make `SmallMapConv2d` of the convolutions of `model` that have such gradients. Its weights stay what they are."""
     for module in model.modules():
         if type(module) is nn.Conv2d and _is_plain(module):
             module.__class__ = SmallMapConv2d

@@ -54,7 +54,9 @@ def test_output_and_gradients_are_the_convolutions(
     pixels = torch.randn(4, 3, *size, dtype=torch.float64).contiguous(memory_format=memory)
     weighing = torch.randn_like(plain(pixels))
     expected = output_and_gradients(plain, pixels, weighing)
-    for found, wanted in zip(output_and_gradients(fast, pixels, weighing), expected, strict=True):
+    results = output_and_gradients(fast, pixels, weighing)
+    assert torch.equal(results[0], expected[0])
+    for found, wanted in zip(results, expected, strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
 
 
@@ -72,13 +74,12 @@ def test_a_map_of_many_pixels_is_left_to_torch(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(TapProducts, "apply", lambda *inputs: computed.append(inputs[0].shape[-1]) or torch.ones(1))
     convolution = nn.Conv2d(2, 2, 3, padding=1)
     speed_up_small_maps(convolution)
-    assert convolution(torch.zeros(1, 2, 4, 4)).shape == (1, 2, 4, 4)
+    assert convolution(torch.zeros(1, 2, 3, 3)).shape == (1, 2, 3, 3)
     with torch.autocast("cpu", torch.bfloat16):
-        assert convolution(torch.zeros(1, 2, 3, 3)).dtype == torch.bfloat16
-    convolution.eval()(torch.zeros(1, 2, 3, 3))
+        assert convolution(torch.zeros(1, 2, 2, 2)).dtype == torch.bfloat16
     assert not computed
-    convolution.train()(torch.zeros(1, 2, 3, 3))
-    assert computed == [3]
+    convolution(torch.zeros(1, 2, 2, 2))
+    assert computed == [2]
 
 
 def test_a_kernel_larger_than_the_image_is_torchs_error() -> None:
