@@ -11,6 +11,7 @@ lightly-train's user gets torch's default, all cores. Here both have `threads`.
 What is measured:
 - images/s: optimizer steps after `warmup_steps`, all that happens between them included: loading, logging, schedules. Neither
   saves a checkpoint or begins an epoch in between. Ours by the clock of its metrics.jsonl, the peer by that of its network.
+  A run goes on for as many steps as its workers read ahead, so that a batch is made for each step that is counted.
 - views ready: the same loop of each on a batch that is in memory, no workers (ours: `ready_views.py`, stacking uint8 views; the
   peer: noise of its views' shapes). Their ratio is the share of pure compute: what loading leaves of it.
 - memory: the most that the process and all below it hold, asked each second; a page that n processes share counts 1/n in each.
@@ -29,6 +30,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import gcd
 from pathlib import Path
 from statistics import median
 from typing import Literal
@@ -40,6 +42,7 @@ from pydantic import Field
 
 from ssl_isic.config import Config, read_config
 from ssl_isic.data.images import open_store
+from ssl_isic.data.workers import LoaderConfig
 from ssl_isic.errors import InputError, command
 from ssl_isic.run_folder import read_metrics
 
@@ -86,6 +89,11 @@ class SpeedConfig(Config):
     rounds: int = Field(5, ge=1)
     """How often each is run."""
 
+    @property
+    def read_ahead(self) -> int:
+        """Batches that our workers, who read further ahead than the peer's, make before they are asked for."""
+        return self.workers * LoaderConfig().prefetch
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -122,7 +130,7 @@ def main(argv: Sequence[str]) -> None:
 
 def write_jpegs(config: SpeedConfig) -> Path:
     """The first images of `config.images`, as many as the longest run takes, as a folder of files."""
-    needed = (config.warmup_steps + config.steps + 1) * max(config.cases.values())
+    needed = (config.warmup_steps + config.steps + config.read_ahead) * max(config.cases.values())
     store = open_store(config.images)
     if len(store.ids) < needed:
         raise InputError(f"images: {len(store.ids)} are fewer than the {needed} of one run; lower steps or the batch")
@@ -153,12 +161,12 @@ def make_peer(folder: Path) -> Path:
 
 def measure_ours(config: SpeedConfig, name: str, folder: Path, method: Method, batch_size: int) -> Measured:
     """Train with ours, loading and with views ready."""
-    total = config.warmup_steps + config.steps
+    total = config.warmup_steps + config.steps + config.read_ahead
     epochs = total / (sum(1 for _ in folder.iterdir()) // batch_size)
     words = [*AS_PEER[method], f"data.sources.images={folder}", f"data.workers={config.workers}"]
     words += [f"backbone.model={config.model}", "views.preset=paper", f"views.size={config.size}"]
     words += [f"views.local_size={config.local_size}", f"loop.batch_size={batch_size}", f"loop.epochs={epochs}"]
-    words += [f"loop.log_every={config.warmup_steps}", "loop.save_every=0", "monitor.images=0"]
+    words += [f"loop.log_every={gcd(config.warmup_steps, config.steps)}", "loop.save_every=0", "monitor.images=0"]
     words += [f"method.local_crops={config.local_crops}"] if method == "dino" else []
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1"]
     launch += ["--num_cpu_threads_per_process", str(config.threads)]
@@ -170,8 +178,9 @@ def measure_ours(config: SpeedConfig, name: str, folder: Path, method: Method, b
             run_child([*launch, str(script), f"run_dir={run_dir}", *words, *config.ours[name]], run_dir, os.environ)
         )
         rows = [row for row in read_metrics(run_dir / "metrics.jsonl") if "images_per_s" in row]
-        images = [(after["step"] - before["step"]) * batch_size for before, after in pairwise(rows)]
-        seconds = sum(count / row["images_per_s"] for count, row in zip(images, rows[1:], strict=True))
+        counted = [row for row in rows if config.warmup_steps <= row["step"] <= config.warmup_steps + config.steps]
+        images = [(after["step"] - before["step"]) * batch_size for before, after in pairwise(counted)]
+        seconds = sum(count / row["images_per_s"] for count, row in zip(images, counted[1:], strict=True))
         speeds.append(sum(images) / seconds)
     return Measured(*speeds, peaks[0])
 
@@ -190,7 +199,7 @@ def measure_peer(config: SpeedConfig, python: Path, folder: Path, method: Method
     ]
     words += ["--image-size", str(config.size), "--local-size", str(config.local_size)]
     words += ["--local-crops", str(config.local_crops), "--epochs", "1"]
-    words += ["--steps", str(config.warmup_steps + config.steps + 1)]  # the clock shows beginnings only
+    words += ["--steps", str(config.warmup_steps + config.steps + config.read_ahead)]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment["OMP_NUM_THREADS"] = str(config.threads)
     script = HERE / "peers" / "lightly_train_speed.py"
@@ -203,7 +212,7 @@ def measure_peer(config: SpeedConfig, python: Path, folder: Path, method: Method
             run_child([str(python), str(script), str(folder), str(times), *options], times.parent, environment)
         )
         started_s = json.loads(times.read_text())[config.warmup_steps :]
-        speeds.append((len(started_s) - 1) * batch_size / (started_s[-1] - started_s[0]))
+        speeds.append(config.steps * batch_size / (started_s[config.steps] - started_s[0]))
     return Measured(*speeds, peaks[0])
 
 
