@@ -8,15 +8,21 @@ Pretrains on both files together, then `ssl-isic evaluate` (kNN and linear probe
 each of them. The budget is passes over the images; batch and sizes are the same for all, the rest is each library's
 defaults; our SimCLR runs with the paper's views, too. Convolutional nets see 64 px, vision transformers 96 px and start
 at random. A finished run is not repeated.
+
+With `seeds=[0,1,2]` each runs once for every seed, and tables of means and ranges over seeds follow: of the runs, and of ours
+less the peer's, where the range goes from our worst seed against its best to the opposite.
 """
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product, starmap
 from pathlib import Path
-from typing import NamedTuple
+from statistics import mean
+from typing import Any, NamedTuple
 
 from pydantic import Field
 
@@ -24,6 +30,7 @@ from ssl_isic.compare import main as evaluate
 from ssl_isic.config import Config, read_config
 from ssl_isic.data.images import ImagePool
 from ssl_isic.errors import InputError, command
+from ssl_isic.evaluation.report import markdown, metrics_table, over_seeds
 
 ROOT = Path(__file__).resolve().parents[1]
 CONVNET, VIT = "tf_efficientnet_lite0", "vit_tiny_patch16_224"
@@ -31,7 +38,7 @@ PEER = "lightly-train"
 
 
 class Case(NamedTuple):
-    """One pretraining."""
+    """One pretraining, but for its seed."""
 
     library: str
     method: str
@@ -52,6 +59,19 @@ class Case(NamedTuple):
         return 96 if self.model == VIT else 64
 
 
+class Run(NamedTuple):
+    """One pretraining."""
+
+    seed: int
+    case: Case
+
+    @property
+    def name(self) -> str:
+        """What the run is called in folders, keys and tables."""
+        return f"{self.case.name}-seed{self.seed}"
+
+
+SHOWN = {"knn_auc": 3, "probe_auc": 3, "probe_pauc": 4}  # digits
 STARTS = ("random", "imagenet")
 CASES = [
     *(Case("ssl-isic", method, start=start) for start in STARTS for method in ("simclr", "dino", "lejepa", "vicreg")),
@@ -84,6 +104,8 @@ class MethodsConfig(Config):
     """Images of a step."""
     local_crops: int = Field(6, ge=0)
     """Local crops of the methods that have them."""
+    seeds: list[int] = Field([0], min_length=1)
+    """Seeds of pretraining."""
     jobs: int = Field(2, ge=1)
     """Runs at a time, one thread each."""
     cases: list[str] = [case.name for case in CASES]
@@ -99,11 +121,14 @@ def main(argv: Sequence[str]) -> None:
     if unknown:
         raise InputError(f"cases: no {unknown[0]}; choose of {', '.join(known)}")
     chosen = [known[name] for name in config.cases if config.peer_python or known[name].library != PEER]
-    with ThreadPoolExecutor(config.jobs) as runs:
-        for name in runs.map(lambda case: _pretrain(config, case), chosen):
-            print(f"{name} is there", flush=True)
+    if any(case.library == PEER for case in chosen):
+        _write_jpegs(config)
+    with ThreadPoolExecutor(config.jobs) as workers:
+        for run in workers.map(lambda run: _pretrain(config, run), starmap(Run, product(config.seeds, chosen))):
+            print(f"{run.name} is there", flush=True)
     for model in (CONVNET, VIT):
-        done = [case for case in CASES if case.model == model and _weights(config, case).exists()]
+        runs = [Run(seed, case) for case in CASES for seed in config.seeds if case.model == model]
+        done = [run for run in runs if _weights(config, run).exists()]
         for images, table, group in (
             (config.ham10000, config.ham10000_table, "lesion_id"),
             (config.isic2024, config.isic2024_table, "none"),
@@ -112,22 +137,28 @@ def main(argv: Sequence[str]) -> None:
                 _evaluate(config, done, images, table, group)
 
 
-def _pretrain(config: MethodsConfig, case: Case) -> str:
-    if not _weights(config, case).exists():
-        folder = config.out / case.name
+def _pretrain(config: MethodsConfig, run: Run) -> Run:
+    if not _weights(config, run).exists():
+        folder = config.out / run.name
         folder.mkdir(parents=True, exist_ok=True)
-        words = _peer_words(config, case) if case.library == PEER else _our_words(config, case)
+        words = _peer_words(config, run) if run.case.library == PEER else _our_words(config, run)
         with (folder / "output.txt").open("a") as output:
             code = subprocess.run(words, stdout=output, stderr=output, check=False, env=_one_thread()).returncode
         if code:
-            raise InputError(f"{case.name} ended with exit code {code}; its words are in {folder / 'output.txt'}")
-    return case.name
+            raise InputError(f"{run.name} ended with exit code {code}; its words are in {folder / 'output.txt'}")
+    return run
 
 
-def _our_words(config: MethodsConfig, case: Case) -> list[str]:
-    words = [sys.executable, str(ROOT / "ssl_isic" / "pretrain.py"), f"run_dir={config.out / case.name}"]
+def _our_words(config: MethodsConfig, run: Run) -> list[str]:
+    case = run.case
+    words = [sys.executable, str(ROOT / "ssl_isic" / "pretrain.py"), f"run_dir={config.out / run.name}"]
     words += [f"data.sources.isic2024={config.isic2024}", f"data.sources.ham10000={config.ham10000}", "data.workers=0"]
-    words += [f"method.name={case.method}", f"backbone.model={case.model}", f"views.preset={case.preset}"]
+    words += [
+        f"seed={run.seed}",
+        f"method.name={case.method}",
+        f"backbone.model={case.model}",
+        f"views.preset={case.preset}",
+    ]
     words += [f"views.size={case.image_size}", f"views.local_size={case.image_size // 2}"]
     words += [f"loop.epochs={config.epochs}", f"loop.batch_size={config.batch_size}", "loop.channels_last=true"]
     if case.method in ("dino", "dinov2", "lejepa"):
@@ -137,49 +168,82 @@ def _our_words(config: MethodsConfig, case: Case) -> list[str]:
     return [*words, "monitor.images=0", "loop.save_every=50"]
 
 
-def _peer_words(config: MethodsConfig, case: Case) -> list[str]:
+def _peer_words(config: MethodsConfig, run: Run) -> list[str]:
+    case = run.case
     words = [str(config.peer_python), str(ROOT / "benchmarks" / "peers" / "lightly_train_pretrain.py")]
-    words += [str(_jpegs(config)), str(_weights(config, case)), f"--method={case.method}"]
+    words += [str(_jpegs(config)), str(_weights(config, run)), f"--method={case.method}"]
     words += [f"--model={case.model}", f"--epochs={config.epochs}", f"--batch-size={config.batch_size}"]
     words += [f"--image-size={case.image_size}", f"--local-size={case.image_size // 2}", "--workers=0"]
-    words.append(f"--local-crops={config.local_crops}")
+    words += [f"--local-crops={config.local_crops}", f"--seed={run.seed}"]
     return [*words, f"--weights={config.imagenet}"] if case.start == "imagenet" else words
 
 
 def _jpegs(config: MethodsConfig) -> Path:
+    return config.out / "jpegs"
+
+
+def _write_jpegs(config: MethodsConfig) -> None:
     """The images as files, which is what lightly-train reads."""
-    folder = config.out / "jpegs"
+    if _jpegs(config).exists():
+        return
     pool = ImagePool({"isic2024": config.isic2024, "ham10000": config.ham10000})
-    if not folder.exists():
-        partial = folder.with_name("jpegs.part")
-        partial.mkdir(parents=True, exist_ok=True)
-        for index in range(len(pool)):
-            (partial / f"{pool.id_of(index)}.jpg").write_bytes(pool.read(index))
-        partial.rename(folder)
-    return folder
+    partial = config.out / "jpegs.part"
+    partial.mkdir(parents=True, exist_ok=True)
+    for index in range(len(pool)):
+        (partial / f"{pool.id_of(index)}.jpg").write_bytes(pool.read(index))
+    partial.rename(_jpegs(config))
 
 
 def _one_thread() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
-def _weights(config: MethodsConfig, case: Case) -> Path:
-    return config.out / case.name / ("backbone.safetensors" if case.library == PEER else "backbone")
+def _weights(config: MethodsConfig, run: Run) -> Path:
+    return config.out / run.name / ("backbone.safetensors" if run.case.library == PEER else "backbone")
 
 
-def _evaluate(config: MethodsConfig, cases: Sequence[Case], images: Path, table: Path, group: str) -> None:
-    size = cases[0].image_size
-    words = [f"images={images}", f"table={table}", f"group={group}", f"image_size={size}", "draws=1", "map=pca"]
-    for case in cases:
+def _evaluate(config: MethodsConfig, runs: Sequence[Run], images: Path, table: Path, group: str) -> None:
+    case = runs[0].case
+    words = [f"images={images}", f"table={table}", f"group={group}", f"image_size={case.image_size}"]
+    words += ["shares=[1]", "map=pca"]
+    for run in runs:
         words += [
-            f"backbones.{case.name}.weights={_weights(config, case)}",
-            f"backbones.{case.name}.model={case.model}",
+            f"backbones.{run.name}.weights={_weights(config, run)}",
+            f"backbones.{run.name}.model={case.model}",
         ]
-    if cases[0].model == CONVNET:
+    if case.model == CONVNET:
         words += [f"backbones.imagenet.weights={config.imagenet}", f"backbones.imagenet.model={CONVNET}"]
-    code = evaluate([*words, f"out={config.out / f'evaluation-{images.stem}-{size}'}"])
+    out = config.out / f"evaluation-{images.stem}-{case.image_size}"
+    code = evaluate([*words, f"out={out}"])
     if code:
         raise InputError(f"ssl-isic evaluate ended with exit code {code} on {images}")
+    if len(config.seeds) > 1:
+        _print_over_seeds(runs, json.loads((out / "report.json").read_text())["rows"])
+
+
+def _print_over_seeds(runs: Sequence[Run], rows: Sequence[dict[str, Any]]) -> None:
+    """Tables of means and ranges: of each case, and of ours less the peer's."""
+    row_of = {row["name"]: row for row in rows}
+    of_case = dict[Case, list[dict[str, Any]]]()
+    for run in runs:
+        of_case.setdefault(run.case, []).append(row_of[run.name])
+    print("\nMean [range] over seeds of pretraining.\n")
+    print(metrics_table([over_seeds(found, f"{case.name}, {len(found)} seeds") for case, found in of_case.items()]))
+    pairs = [(case, case._replace(library=PEER)) for case in of_case if case.library != PEER]
+    lines = [
+        [ours.name, *(_ahead(of_case[ours], of_case[peers], metric, digits) for metric, digits in SHOWN.items())]
+        for ours, peers in pairs
+        if peers in of_case
+    ]
+    if lines:
+        print("\nOurs less lightly-train's: of the means [our worst seed less its best, the opposite].\n")
+        print(markdown(["", "kNN AUC", "AUC", "pAUC"], lines))
+
+
+def _ahead(ours: Sequence[dict[str, Any]], peers: Sequence[dict[str, Any]], metric: str, digits: int) -> str:
+    mine, theirs = ([row[metric] for row in rows] for rows in (ours, peers))
+    low, high = min(mine) - max(theirs), max(mine) - min(theirs)
+    return f"{mean(mine) - mean(theirs):+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
 
 
 if __name__ == "__main__":
