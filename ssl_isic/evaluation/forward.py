@@ -20,6 +20,9 @@ from ssl_isic.data.workers import LoaderConfig
 Forward = Callable[[Tensor], Tensor]
 """uint8 pixels (B, size, size, 3) to values (B, ...)."""
 
+CPU_PIXELS = 1 << 18
+"""Pixels that a CPU takes through a network at once: what many more leave behind on their way outgrows its caches."""
+
 
 class Block(NamedTuple):
     """Some images that follow each other: their values (R, ...), and which could be read, bool (R,).
@@ -65,9 +68,17 @@ def forward_images(
 
 
 def _forward_batch(forward: Forward, batch: dict[str, Tensor], accelerator: Accelerator) -> Block:
+    images = batch["images"].to(accelerator.device, non_blocking=True)
     with torch.no_grad(), accelerator.autocast():
-        values = forward(batch["images"].to(accelerator.device, non_blocking=True))
+        values = torch.cat([forward(part) for part in parts_for(images)])
     return Block(values.cpu().numpy(), batch["readable"].numpy())
+
+
+def parts_for(images: Tensor) -> Sequence[Tensor]:
+    """Images (B, H, W, 3) in the parts, each of one image or more, in which their device is fastest."""
+    if images.device.type != "cpu":
+        return (images,)
+    return torch.split(images, max(1, CPU_PIXELS // images[0, ..., 0].numel()))
 
 
 def _interleaved(parts: list[Block], rows: int) -> Block:

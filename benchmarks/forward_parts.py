@@ -1,0 +1,86 @@
+"""What a CPU gains by taking a batch through a network in parts, as `ssl-isic embed`, evaluate and predict do.
+
+    python benchmarks/forward_parts.py
+
+Forward passes of one batch, the whole at once and in the parts of `parts_for` in turns; noise for pixels. Images/s by the
+clock, medians over rounds after one that is not counted; ratios within a round, median and range.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from statistics import median
+
+import timm
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from ssl_isic.config import Config, read_config
+from ssl_isic.errors import command
+from ssl_isic.evaluation.forward import parts_for
+
+
+class PartsConfig(Config):
+    """Time forward passes."""
+
+    models: list[str] = ["tf_efficientnet_lite0", "resnet18", "vit_tiny_patch16_224"]
+    """timm architectures."""
+    sizes: list[int] = [64, 128, 224]
+    """Sides of the input, px."""
+    batch: int = Field(256, ge=1)
+    """Images."""
+    threads: int = Field(os.cpu_count() or 1, ge=1)
+    """Threads."""
+    rounds: int = Field(5, ge=1)
+    """Turns of each."""
+
+
+@command
+def main(argv: Sequence[str]) -> None:
+    """Print the table."""
+    config = read_config(PartsConfig, argv, prog="benchmarks/forward_parts.py")
+    torch.set_num_threads(config.threads)
+    print("| network | px | parts of | whole, images/s | in parts, images/s | in parts / whole |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for name in config.models:
+        for size in config.sizes:
+            model = build(name, size)
+            pixels = torch.randint(0, 256, (config.batch, size, size, 3), dtype=torch.uint8)
+            parts = parts_for(pixels)
+            whole_s, parts_s = turns([partial(through, model, [pixels]), partial(through, model, parts)], config.rounds)
+            ratios = [whole / part for whole, part in zip(whole_s, parts_s, strict=True)]
+            speeds = [f"{config.batch / median(seconds):.0f}" for seconds in (whole_s, parts_s)]
+            spread = f"{median(ratios):.2f} [{min(ratios):.2f}, {max(ratios):.2f}]"
+            print(f"| {' | '.join([name, str(size), str(len(parts[0])), *speeds, spread])} |", flush=True)
+
+
+def build(name: str, size: int) -> nn.Module:
+    """A network without a classifier, at random, for evaluation."""
+    options = {"dynamic_img_size": True} if name.startswith("vit") else {}
+    return timm.create_model(name, num_classes=0, **options).eval()
+
+
+def through(model: nn.Module, parts: Sequence[Tensor]) -> None:
+    """Each part, uint8 (B, H, W, 3), through the network."""
+    with torch.no_grad():
+        for part in parts:
+            model(part.permute(0, 3, 1, 2).float() / 255)
+
+
+def turns(works: Sequence[Callable[[], None]], rounds: int) -> list[list[float]]:
+    """Seconds of each work in each round, the first round left out."""
+    seconds: list[list[float]] = [[] for _ in works]
+    for number in range(rounds + 1):
+        for work, of_work in zip(works, seconds, strict=True):
+            start_s = time.perf_counter()
+            work()
+            if number > 0:
+                of_work.append(time.perf_counter() - start_s)
+    return seconds
+
+
+if __name__ == "__main__":
+    sys.exit(main())
