@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from accelerate import Accelerator
 from pydantic import Field
+from timm.layers import convert_sync_batchnorm
 from torch import nn
 from tqdm import tqdm
 
@@ -195,7 +196,7 @@ def _prepare(
     task: Task, optim: OptimConfig, config: LoopConfig, accelerator: Accelerator
 ) -> tuple[nn.Module, torch.optim.Optimizer]:
     if config.sync_batch_norm and accelerator.num_processes > 1 and accelerator.device.type == "cuda":
-        nn.SyncBatchNorm.convert_sync_batchnorm(task)  # type: ignore[no-untyped-call]
+        sync_batch_norm(task)
     if config.channels_last:
         task.to(memory_format=torch.channels_last)
     if config.compile:
@@ -209,6 +210,12 @@ def _prepare(
     if is_sharded(accelerator):
         start_moments(optimizer)
     return prepared
+
+
+def sync_batch_norm(task: nn.Module) -> None:
+    """Let the batch norm inside `task` see the batch of all ranks. torch's own conversion would lose the activations that
+    timm's EfficientNets have in their norm layers."""
+    convert_sync_batchnorm(task)
 
 
 def _set_schedules(optimizer: torch.optim.Optimizer, schedules: Schedules, step: int) -> None:

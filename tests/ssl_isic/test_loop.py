@@ -16,15 +16,17 @@ import pytest
 import torch
 from accelerate.utils import set_seed
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 import ssl_isic.pretraining
+from ssl_isic.backbones import BackboneConfig
 from ssl_isic.checkpoint import list_checkpoints
 from ssl_isic.config import validate
 from ssl_isic.errors import InputError, InterruptedRun
+from ssl_isic.loop import sync_batch_norm
 from ssl_isic.methods.dino import DINO
 from ssl_isic.methods.method import RunShape
-from ssl_isic.methods.simclr import SimCLR
+from ssl_isic.methods.simclr import SimCLR, SimCLRConfig
 from ssl_isic.pretraining import PretrainConfig, pretrain
 from ssl_isic.run_folder import read_metrics
 from ssl_isic.stepper import seed_step
@@ -275,6 +277,21 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path: Path, lesions: Path) ->
     assert_same_bits(final_weights(tmp_path / "killed"), final_weights(tmp_path / "whole"))
     rows = read_metrics(tmp_path / "killed" / "metrics.jsonl")
     np.testing.assert_array_equal([row["step"] for row in rows], np.arange(1, 25))
+
+
+@pytest.mark.parametrize("model", ["resnet10t", "tf_efficientnet_lite0"])
+def test_batch_norm_over_ranks_computes_what_it_did(model: str) -> None:
+    """In timm's EfficientNets the activation is part of the norm layer."""
+    task = SimCLRConfig(hidden_size=32, projection_size=16).build(BackboneConfig(model=model), RunShape(32, 1, 1))
+    images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    task.train()(
+        {"views": [torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8)] * 2, "row": torch.arange(4)}, 0
+    )  # running statistics that are not those of a new network
+    before = task.eval().exported()(images)
+    norms = sum(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in task.modules())
+    sync_batch_norm(task)
+    assert torch.equal(task.exported()(images), before)
+    assert sum(isinstance(module, nn.SyncBatchNorm) for module in task.modules()) == norms > 10
 
 
 @pytest.mark.parametrize("method", [SIMCLR, DINO_VIT])
