@@ -25,6 +25,7 @@ from ssl_isic.config import Config
 from ssl_isic.errors import InputError
 from ssl_isic.files import full_disk_named
 from ssl_isic.small_maps import speed_up_small_maps
+from ssl_isic.strided_points import mend_strided_points
 
 
 class BackboneConfig(Config):
@@ -78,6 +79,7 @@ def build_backbone(config: BackboneConfig, image_size: int, num_classes: int = 0
         _freeze(model, config.freeze_stages)
     if config.grad_checkpointing:
         model.set_grad_checkpointing(True)  # type: ignore[operator]
+    mend_strided_points(model)
     speed_up_small_maps(model)
     return model
 
@@ -105,10 +107,22 @@ def feature_size(model: nn.Module) -> int:
 
 
 def check_input_size(model: nn.Module, size: int, key: str) -> None:
-    """InputError, naming `key`, when images of `size` px do not divide into the model's patches."""
-    patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
-    if patch and any(size % side for side in patch):
+    """Show the model a blank image of `size` px. InputError, naming `key`, when it cannot take it."""
+    patch = getattr(getattr(model, "patch_embed", None), "patch_size", (1, 1))
+    if isinstance(model, VisionTransformer | Eva) and any(size % side for side in patch):
         raise InputError(f"{key}={size} does not divide into patches of {patch[0]} px; use a multiple of {patch[0]}")
+    training = model.training
+    try:
+        with torch.no_grad():
+            model.eval()(torch.zeros(1, 3, size, size))
+    except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        architecture = model.pretrained_cfg["architecture"]  # type: ignore[index]
+        raise InputError(
+            f"{key}={size}: {architecture} does not take images of this size ({reason}); choose another size or backbone.model"
+        ) from None
+    finally:
+        model.train(training)
 
 
 def save_backbone(model: nn.Module, folder: Path, image_size: int, cleaning: Sequence[str] = ()) -> None:
@@ -147,15 +161,20 @@ def _create(
         options["drop_rate"] = drop_rate
     if config.drop_path:
         options["drop_path_rate"] = config.drop_path
-    try:
-        # a ViT refuses other sizes than its own unless told; a convolutional net does not know these words
-        model: nn.Module = timm.create_model(config.model, img_size=image_size, dynamic_img_size=True, **options)
-    except TypeError:
+    # a ViT takes several sizes if told to, other transformers one, and a convolutional net does not know these words
+    one_size = {"img_size": image_size}
+    for sizes in ({**one_size, "dynamic_img_size": True}, one_size):
+        try:
+            model: nn.Module = timm.create_model(config.model, **sizes, **options)
+        except TypeError:
+            continue
+        except AssertionError as error:
+            raise InputError(
+                f"{config.model} does not take images of {image_size} px: {error}; choose another size"
+            ) from None
+        break
+    else:
         model = timm.create_model(config.model, **options)
-    except AssertionError as error:
-        raise InputError(
-            f"{config.model} does not take images of {image_size} px: {error}; choose another size"
-        ) from None
     return model
 
 

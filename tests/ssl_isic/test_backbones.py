@@ -7,7 +7,14 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 
-from ssl_isic.backbones import BackboneConfig, build_backbone, feature_size, normalization_of, save_backbone
+from ssl_isic.backbones import (
+    BackboneConfig,
+    build_backbone,
+    check_input_size,
+    feature_size,
+    normalization_of,
+    save_backbone,
+)
 from ssl_isic.errors import InputError
 
 SIZES = {
@@ -77,6 +84,32 @@ def test_the_position_embedding_is_resampled_and_all_else_kept(tmp_path: Path) -
 def test_a_vit_takes_crops_of_another_size(model: str) -> None:
     network = build_backbone(BackboneConfig(model=model), 2 * SIZES[model])
     assert network(torch.randn(2, 3, SIZES[model], SIZES[model])).shape == (2, feature_size(network))
+
+
+@pytest.mark.parametrize("model", ["levit_128s", "pvt_v2_b0", "swin_tiny_patch4_window7_224", "test_efficientnet"])
+def test_a_network_is_laid_out_for_the_size_of_its_images(model: str) -> None:
+    """LeViT has one size; PVT's patches of 7 px overlap, so that no size has to divide into them."""
+    network = build_backbone(BackboneConfig(model=model), 64)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    check_input_size(network, 64, "views.size")
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert network.training
+    assert network(torch.randn(2, 3, 64, 64)).shape == (2, feature_size(network))
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        ("levit_128s", r"levit_128s does not take images of this size \(.*\); choose another"),
+        ("test_vit", r"multiple of 16"),
+    ],
+)
+def test_a_size_that_a_network_does_not_take_is_one_line(model: str, reason: str) -> None:
+    network = build_backbone(BackboneConfig(model=model), 64)
+    with pytest.raises(InputError, match=rf"views\.local_size=40.*{reason}") as caught:
+        check_input_size(network, 40, "views.local_size")
+    assert "\n" not in str(caught.value)
+    assert network.training
 
 
 def test_pixels_are_normalised_as_the_weights_expect() -> None:
