@@ -4,13 +4,14 @@ Shapes: B images of one rank; logits (B,).
 """
 
 import math
+from collections.abc import Iterable
 
 from pydantic import Field
 from torch import Tensor, nn
 
 from finetune.losses import BCEConfig, FocalConfig, classification_loss
 from finetune.mixing import UNMIXED, MixingConfig, draw_from_torch, mixed
-from ssl_isic.backbones import BackboneConfig, build_backbone, normalization_of
+from ssl_isic.backbones import BackboneConfig, build_backbone, check_input_size, normalization_of
 from ssl_isic.config import Config
 from ssl_isic.data.loading import Batch
 from ssl_isic.optim import ParameterGroup, parameter_groups
@@ -40,10 +41,15 @@ class Classifier(Task):
         prior: float,
         mixing: MixingConfig = UNMIXED,
     ) -> None:
-        """`prior` is the share of positives among the samples drawn; the head starts by predicting it."""
+        """`prior` is the share of positives among the samples drawn; the head starts by predicting it.
+
+        Raises:
+            InputError: images of `image_size` px, which the network does not take.
+        """
         super().__init__()
         self.head_config, self.loss_config, self.mixing_config = head, loss, mixing
         self.model = build_backbone(backbone, image_size, num_classes=1, drop_rate=head.dropout)
+        check_input_size(self.model, image_size, "image_size")
         self.normalize = normalization_of(self.model)
         last = self._last_layer()
         nn.init.normal_(last.weight, std=0.01)
@@ -73,12 +79,16 @@ class Classifier(Task):
         return logits
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        last = list(self._last_layer().parameters())
-        rest = [p for p in self.model.parameters() if all(p is not q for q in last)]
+        last, rest = self._last_layer().parameters(), self.held_first()
         return [*parameter_groups(last), *parameter_groups(rest, lr_scale=self.head_config.backbone_lr_scale)]
 
     def networks(self) -> list[nn.Module]:
         return [self.model]
+
+    def held_first(self) -> Iterable[nn.Parameter]:
+        """All but the last layer."""
+        last = set(self._last_layer().parameters())
+        return (parameter for parameter in self.model.parameters() if parameter not in last)
 
     def exported(self) -> nn.Module:
         return self.model

@@ -1,7 +1,7 @@
 """One optimizer step: micro-batches, gradients, clipping, the update, and what the task does around it."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -36,7 +36,7 @@ class Stepper:
     seed: int
     log: RunLog
     heads_first: int
-    """Steps in which the networks stand still."""
+    """Steps in which what the task holds first stands still."""
     views: SeededViews
     """What finishes views on the device, where workers have left that to it."""
 
@@ -53,7 +53,8 @@ class Stepper:
                 self.accelerator.backward(outputs["loss"] / self.accumulate)
             self.log.add(outputs, step)
         if step < self.heads_first:
-            _drop_gradients(self.task.networks())
+            for parameter in self.task.held_first():
+                parameter.grad = None
         if self.clip_norm is not None:
             norm = self.accelerator.clip_grad_norm_(self.task.parameters(), self.clip_norm)
             self.log.add({"grad_norm": whole(norm)}, step)
@@ -73,12 +74,6 @@ class Stepper:
         drawn = batch.pop(DRAWN, None)
         batch = _to_device(batch, self.accelerator.device)
         return batch if drawn is None else {**batch, "views": self.views.finished(batch["views"], drawn)}
-
-
-def _drop_gradients(networks: Iterable[nn.Module]) -> None:
-    for network in networks:
-        for parameter in network.parameters():
-            parameter.grad = None
 
 
 def _to_device(batch: Batch, device: torch.device) -> Batch:

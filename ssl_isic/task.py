@@ -1,6 +1,7 @@
 """What a training loop can train."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -28,6 +29,11 @@ class Task(nn.Module, ABC):
     @abstractmethod
     def networks(self) -> list[nn.Module]:
         """The timm models inside, which torch.compile may compile."""
+
+    def held_first(self) -> Iterable[nn.Parameter]:
+        """What stands still while new heads learn (`optim.heads_first_epochs`): all of the networks."""
+        for network in self.networks():
+            yield from network.parameters()
 
     @abstractmethod
     def exported(self) -> nn.Module:

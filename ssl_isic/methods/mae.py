@@ -5,6 +5,7 @@ Shapes: B images of one rank, N patches of which V are visible and H = N - V hid
 P = 3 * patch area values of a patch. Tokens are the class and register tokens first, then the patches.
 """
 
+from collections.abc import Iterable
 from functools import partial
 from typing import Literal
 
@@ -101,6 +102,10 @@ class MAE(Task):
     def networks(self) -> list[nn.Module]:
         """The encoder, which knows its sizes, and its blocks and the decoder's, which are what the tokens go through."""
         return [self.encoder.vit, self.encoder.vit.blocks, self.decoder.blocks]
+
+    def held_first(self) -> Iterable[nn.Parameter]:
+        """The encoder: the decoder is a new head."""
+        yield from self.encoder.vit.parameters()
 
     def exported(self) -> nn.Module:
         vit: nn.Module = self.encoder.vit

@@ -11,6 +11,7 @@ from finetune.classifier import Classifier, HeadConfig
 from finetune.losses import BCEConfig, FocalConfig
 from ssl_isic.backbones import BackboneConfig
 from ssl_isic.data.loading import Batch
+from ssl_isic.errors import InputError
 from ssl_isic.optim import build_optimizer
 
 SIZE = 32
@@ -74,6 +75,20 @@ def test_a_frozen_backbone_moves_its_last_layer_only(model: str) -> None:
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     head = classifier.model.pretrained_cfg["classifier"]  # type: ignore[index]
     assert moved == {f"{head}.weight", f"{head}.bias"}
+
+
+@pytest.mark.parametrize("model", ["test_resnet", "test_vit"])
+def test_the_last_layer_learns_while_the_rest_stands_still(model: str) -> None:
+    classifier = build(model)
+    held = {id(parameter) for parameter in classifier.held_first()}
+    free = [name for name, parameter in classifier.named_parameters() if id(parameter) not in held]
+    last = "fc" if model == "test_resnet" else "head"
+    assert sorted(free) == [f"model.{last}.bias", f"model.{last}.weight"]
+
+
+def test_a_size_that_the_network_does_not_take_is_refused() -> None:
+    with pytest.raises(InputError, match=r"image_size=40 does not divide into patches of 16 px"):
+        Classifier(HeadConfig(), FocalConfig(), BackboneConfig(model="test_vit"), 40, 0.1)
 
 
 def test_batch_norm_learns_when_the_backbone_does() -> None:

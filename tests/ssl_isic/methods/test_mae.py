@@ -230,6 +230,13 @@ def test_what_torch_compile_may_compile_is_what_runs() -> None:
     assert ran == task.networks()[1:]
 
 
+def test_the_decoder_learns_while_the_encoder_stands_still() -> None:
+    task = build()
+    held = {id(parameter) for parameter in task.held_first()}
+    free = {name for name, parameter in task.named_parameters() if id(parameter) not in held}
+    assert free == {f"decoder.{name}" for name, _ in task.decoder.named_parameters()} | {"encoder.mask_token"}
+
+
 def test_feature_std_is_of_the_class_token() -> None:
     task, batch = build(), batch_of(8)
     images = task.normalize(batch["views"][0])
