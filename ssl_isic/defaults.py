@@ -45,6 +45,7 @@ def fill_defaults(config: PretrainConfig) -> Filled:
         total_steps=total_steps(filled.config.loop, order),
         is_vit=is_vision_transformer(config.backbone),
         optimizer=config.optim.name if "name" in config.optim.model_fields_set else None,
+        second_view=config.data.second_view,
     )
     rules = config.method.defaults(facts)
     _check_optimizer(config, facts, rules)

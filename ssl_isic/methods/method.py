@@ -6,7 +6,7 @@ docs/methods.md.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from ssl_isic.backbones import BackboneConfig
 from ssl_isic.config import Config
@@ -47,6 +47,8 @@ class DataFacts:
     """Whether the backbone is a vision transformer (it cuts the image into patches)."""
     optimizer: str | None
     """The optimizer that the user chose; None leaves it to the method."""
+    second_view: Literal["itself", "lesion"] = "itself"
+    """What an image is shown beside: itself, or another photograph of its lesion."""
 
     @property
     def epochs(self) -> float:

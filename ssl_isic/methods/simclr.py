@@ -33,7 +33,8 @@ class SimCLRConfig(MethodSettings):
     temperature: float = Field(0.1, gt=0)
     """Temperature of the softmax over similarities (0.5 in the paper's CIFAR-10 runs)."""
     not_negative: Literal["itself", "lesion", "patient"] = "itself"
-    """`lesion` and `patient` leave other images of the same one out of the negatives; they need data.tables."""
+    """`lesion` and `patient` leave other images of the same one out of the negatives; they need data.tables. An image that
+    a batch holds twice is no negative of itself."""
     chunk: int | None = Field(None, ge=1)
     """Images that are in the backbone at once; null takes all. The gradient is that of the whole batch (GradCache)."""
     hidden_size: int = Field(2048, ge=1)
@@ -73,6 +74,7 @@ class SimCLRConfig(MethodSettings):
             Default("optim.lr", lr, lr_rule),
             Default("optim.lr_batch_size", None, "the rule of optim.lr has the batch in it"),
             Default("optim.weight_decay", decay, decay_rule),
+            Default("method.not_negative", facts.second_view, "as data.second_view: what attracts does not repel"),
             *crop_defaults(facts, "simclr"),
         ]
 
@@ -103,7 +105,7 @@ class SimCLR(Task):
                 other_B_P,
                 self.config.temperature,
                 decoupled=self.config.loss == "dcl",
-                group_B=None if self.config.not_negative == "itself" else batch[self.config.not_negative],
+                group_B=batch["row" if self.config.not_negative == "itself" else self.config.not_negative],
             )
             alike = nn.functional.cosine_similarity(projected_B_P, other_B_P).mean()
         return {

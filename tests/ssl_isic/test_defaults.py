@@ -49,6 +49,21 @@ def test_simclrs_learning_rate_follows_from_the_batch(batch: int, optimizer: str
     assert rules["optim.lr_batch_size"] is None
 
 
+def test_what_attracts_in_simclr_does_not_repel(lesions: Path, tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("isic_id,lesion_id\n")
+    data = {"sources": {"train": lesions}, "tables": {"train": table}, "second_view": "lesion"}
+    loop = {"batch_size": 16}
+    filled = fill_defaults(config_of(lesions, data=data, loop=loop))
+    assert filled.config.method.not_negative == "lesion"  # type: ignore[union-attr]
+    assert "method.not_negative" in filled.rules
+    by_hand = fill_defaults(
+        config_of(lesions, data=data, loop=loop, method={"name": "simclr", "not_negative": "patient"})
+    )
+    assert by_hand.config.method.not_negative == "patient"  # type: ignore[union-attr]
+    assert fill_defaults(config_of(lesions, loop=loop)).config.method.not_negative == "itself"  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize(
     ("images", "prototypes"), [(400_000, 32768), (19_000, 2048), (10_000, 1024), (1_281_167, 65536)]
 )

@@ -1,8 +1,10 @@
 """A batch in chunks against the whole batch."""
 
+from typing import Any
+
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ssl_isic.backbones import BackboneConfig
 from ssl_isic.methods.chunks import in_chunks
@@ -15,11 +17,10 @@ def simclr(chunk: int | None, model: str = "test_vit") -> SimCLR:
     return SimCLR(config, BackboneConfig(model=model), image_size=32)
 
 
-def batch_of(images: int) -> dict[str, list[Tensor]]:
+def batch_of(images: int) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(0)
-    return {
-        "views": [torch.randint(0, 256, (images, 32, 32, 3), dtype=torch.uint8, generator=generator) for _ in range(2)]
-    }
+    views = [torch.randint(0, 256, (images, 32, 32, 3), dtype=torch.uint8, generator=generator) for _ in range(2)]
+    return {"views": views, "row": torch.arange(images)}
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 5])
@@ -39,7 +40,7 @@ def test_the_gradient_is_not_that_of_accumulated_chunks() -> None:
     whole(batch_of(8), 0)["loss"].backward()
     for part in range(2):
         views = [view[part * 4 : part * 4 + 4] for view in batch_of(8)["views"]]
-        (accumulated({"views": views}, 0)["loss"] / 2).backward()
+        (accumulated({"views": views, "row": torch.arange(4)}, 0)["loss"] / 2).backward()
     first = next(whole.parameters()).grad, next(accumulated.parameters()).grad
     assert (first[0] - first[1]).abs().max() > 0.05 * first[0].abs().max()
 

@@ -1,15 +1,16 @@
 """SimCLR against the paper's equation 1."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssl_isic.backbones import BackboneConfig
 from ssl_isic.methods.simclr import SimCLR, SimCLRConfig
 
-Batch = dict[str, list[Tensor]]
+Batch = dict[str, Any]
 
 
 def build(**settings: object) -> SimCLR:
@@ -20,9 +21,8 @@ def build(**settings: object) -> SimCLR:
 
 def batch_of(images: int, seed: int = 0) -> Batch:
     generator = torch.Generator().manual_seed(seed)
-    return {
-        "views": [torch.randint(0, 256, (images, 32, 32, 3), dtype=torch.uint8, generator=generator) for _ in range(2)]
-    }
+    views = [torch.randint(0, 256, (images, 32, 32, 3), dtype=torch.uint8, generator=generator) for _ in range(2)]
+    return {"views": views, "row": torch.arange(images)}
 
 
 def projections(task: SimCLR, batch: Batch) -> Tensor:
@@ -69,6 +69,21 @@ def test_the_loss_is_computed_in_float32_under_autocast() -> None:
     assert z.dtype == torch.bfloat16
     assert loss.dtype == torch.float32
     assert loss.item() == pytest.approx(equation_1(z, 0.1), rel=1e-5)
+
+
+def test_an_image_that_is_drawn_twice_is_no_negative_of_itself() -> None:
+    """Balanced by clinic, or in place of a damaged one, an image can stand in a batch twice."""
+    task, batch = build(head_batch_norm=False), batch_of(4)
+    twice = {**batch, "row": torch.tensor([7, 8, 9, 7])}
+    z = nn.functional.normalize(projections(task, twice).detach(), dim=1)
+    similar = (z @ z.T / 0.1).exp()
+    same = torch.tensor([[a == b for b in [7, 8, 9, 7]] for a in [7, 8, 9, 7]]).repeat(2, 2)
+    positive = similar.diagonal(4).repeat(2)
+    expected = -(positive / (positive + similar.masked_fill(same, 0).sum(dim=1))).log().mean()
+    outputs = task(twice, 0)
+    assert outputs["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
+    assert outputs["negatives"].item() == (2 * 4 + 2 * 6 + 2 * 6 + 2 * 4) / 8
+    assert task(batch, 0)["negatives"].item() == 6
 
 
 def test_every_parameter_gets_a_gradient() -> None:
