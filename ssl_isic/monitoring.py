@@ -25,7 +25,7 @@ from ssl_isic.metrics import partial_auc, roc_auc
 from ssl_isic.pool import Pool
 
 LARGEST_SHARE, FEWEST = 0.1, 64
-SHARE_OF_POSITIVES = 0.25
+SHARE_OF_POSITIVES, FEWEST_POSITIVES = 0.25, 10
 FOLDS = 5
 BATCH = 256
 
@@ -34,8 +34,8 @@ class MonitorConfig(Config):
     """What is looked at while a pretraining runs."""
 
     images: int = Field(1024, ge=0)
-    """Images held out of training and looked at, a tenth of the pool at most. Where that is under 64, or with 0, all are
-    trained on and none is looked at."""
+    """Images held out of training and looked at, a tenth of the pool at most, and a tenth of its malignant images (or ten).
+    Where that is under 64, or with 0, all are trained on and none is looked at."""
     every_epochs: float = Field(1.0, gt=0)
     """Epochs between looks."""
     target: str | None = None
@@ -56,7 +56,8 @@ class HeldOut:
 
 
 def hold_out(config: MonitorConfig, pool: Pool, seed: int) -> HeldOut:
-    """Draw the images to look at. With labels they are drawn from the labelled ones, up to a quarter of them malignant.
+    """Draw the images to look at. With labels they are drawn from the labelled ones, up to a quarter of them malignant,
+    and no more than a tenth of all that are, or ten: training needs what is rare.
 
     Of sources in shards they come from as few shards as hold them.
 
@@ -72,14 +73,15 @@ def hold_out(config: MonitorConfig, pool: Pool, seed: int) -> HeldOut:
     labels = pool_column(pool.images, pool.config.tables, config.target, "monitor.target")
     target = _read_labels(labels, config.target)
     positives, negatives = (rng.permutation(np.flatnonzero(target == label)) for label in (1, 0))
-    positives = pool.images.from_few_shards(positives, max(FOLDS, round(SHARE_OF_POSITIVES * size)))
+    wanted = min(round(SHARE_OF_POSITIVES * size), int(LARGEST_SHARE * len(positives)))
+    positives = pool.images.from_few_shards(positives, max(FEWEST_POSITIVES, wanted))
     negatives = pool.images.from_few_shards(negatives, max(FOLDS, size - len(positives)))
     indices = np.sort(np.concatenate([positives, negatives]))
     groups = pool.groups(config.group)[indices].astype(np.str_)
     if min(np.unique(groups[target[indices] == label]).size for label in (0, 1)) < FOLDS:
         raise InputError(
             f"monitor.target={config.target}: {len(positives)} positives in {len(indices)} held-out images are of fewer "
-            f"than {FOLDS} {config.group}s; raise monitor.images, or set monitor.target=null"
+            f"than {FOLDS} {config.group}s, too few for a probe; set monitor.target=null"
         )
     return HeldOut(indices, target[indices], groups)
 

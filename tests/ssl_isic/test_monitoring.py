@@ -55,6 +55,15 @@ def pool_of(many: dict[str, Path], tables: bool = True) -> Pool:
     return Pool(config, ImagePool(config.sources))
 
 
+def with_reddest(
+    malignant: int, many: dict[str, Path], redness: np.ndarray[Any, np.dtype[np.float64]], folder: Path
+) -> dict[str, Path]:
+    """`many` with another number of malignant images."""
+    target = (redness >= np.sort(redness)[-malignant]).astype(int)
+    pd.read_csv(many["table"]).assign(target=target).to_csv(folder / "reddest.csv", index=False)
+    return {**many, "table": folder / "reddest.csv"}
+
+
 def config_of(run_dir: Path, many: dict[str, Path], steps: int, **tree: Any) -> PretrainConfig:
     base = {
         "run_dir": run_dir,
@@ -75,13 +84,17 @@ def test_a_tenth_of_the_pool_is_held_out_and_the_draw_is_the_seeds(many: dict[st
     assert len(hold_out(MonitorConfig(images=FEWEST - 1), pool_of(many), 0).indices) == 0
 
 
-def test_with_labels_a_quarter_of_the_images_may_be_malignant(many: dict[str, Path]) -> None:
-    held_out = hold_out(MonitorConfig(target="target"), pool_of(many), 0)
-    table = pd.read_csv(many["table"])
+@pytest.mark.parametrize(("malignant", "held"), [(600, 18), (160, 16), (POSITIVES, 10)])
+def test_with_labels_a_quarter_may_be_malignant_but_a_tenth_of_those_that_are(
+    many: dict[str, Path], redness: np.ndarray[Any, np.dtype[np.float64]], tmp_path: Path, malignant: int, held: int
+) -> None:
+    more = with_reddest(malignant, many, redness, tmp_path)
+    held_out = hold_out(MonitorConfig(target="target"), pool_of(more), 0)
     assert held_out.target is not None
     assert held_out.groups is not None
-    assert np.array_equal(held_out.target, table["target"].to_numpy()[held_out.indices])
-    assert int(held_out.target.sum()) == round(0.25 * 70)
+    assert len(held_out.indices) == 70
+    assert np.array_equal(held_out.target, pd.read_csv(more["table"])["target"].to_numpy()[held_out.indices])
+    assert int(held_out.target.sum()) == held
     same = held_out.indices[:, None] // 2 == held_out.indices[None, :] // 2
     assert np.array_equal(held_out.groups[:, None] == held_out.groups[None, :], same)
 
@@ -96,9 +109,9 @@ def test_of_a_source_in_shards_few_shards_are_held_out_of(many: dict[str, Path],
     assert np.array_equal(np.unique(shard[indices]), np.arange(-(-70 // len(index.shards[0].ids))))
     held_out = hold_out(MonitorConfig(target="target"), pool, 0)
     assert held_out.target is not None
-    assert int(held_out.target.sum()) == round(0.25 * 70)
+    assert int(held_out.target.sum()) == 10
     positives = pd.read_csv(many["table"])["target"].to_numpy() == 1
-    enough = np.cumsum(np.bincount(shard[positives], minlength=len(index.shards))) >= 18
+    enough = np.cumsum(np.bincount(shard[positives], minlength=len(index.shards))) >= 10
     assert shard[held_out.indices].max() == np.flatnonzero(enough)[0]
 
 
@@ -121,9 +134,9 @@ class Redness(nn.Module):
 
 
 def test_what_is_measured_is_measured_on_the_held_out_images(
-    many: dict[str, Path], redness: np.ndarray[Any, np.dtype[np.float64]]
+    many: dict[str, Path], redness: np.ndarray[Any, np.dtype[np.float64]], tmp_path: Path
 ) -> None:
-    pool = pool_of(many)
+    pool = pool_of(with_reddest(200, many, redness, tmp_path))
     held_out = hold_out(MonitorConfig(target="target"), pool, 0)
     values = dict(Monitor(pool, held_out, 32, LoaderConfig(workers=0), Accelerator(cpu=True))(Redness()))
     assert held_out.target is not None
