@@ -99,10 +99,10 @@ def start_run(config: FinetuneConfig, labelled: Labelled) -> Accelerator:
     check_whole(accelerator, "fine-tuning")
     views = train_view(config.views, config.image_size)  # refuses a wrong preset before the folder is made a run of it
     if accelerator.is_main_process:
-        open_run(config.run_dir, config)
+        inputs = {LABELLED: f"{len(labelled.ids)} ids, sha256 {ids_hash(labelled.ids)}", "folds": labelled.split}
+        open_run(config.run_dir, config, inputs)
         keep_views(config.run_dir, views)
-        hashes = {LABELLED: f"{len(labelled.ids)} ids, sha256 {ids_hash(labelled.ids)}", "folds": labelled.split}
-        write_provenance(config.run_dir, config.seed, accelerator.num_processes, hashes)
+        write_provenance(config.run_dir, config.seed, accelerator.num_processes, inputs)
     for note in [*labelled.notes, *_cleaning_notes(config)]:
         accelerator.print(note)
     return accelerator

@@ -86,9 +86,10 @@ def pretrain(config: PretrainConfig, rules: Mapping[str, str] | None = None) -> 
     micro_batch = _micro_batch(config.loop, accelerator)
     pool.images.cache(config.data, show=accelerator.is_main_process)
     if accelerator.is_main_process:
-        open_run(config.run_dir, config)
+        inputs = pool.hashes()
+        open_run(config.run_dir, config, inputs)
         keep_views(config.run_dir, views)
-        write_provenance(config.run_dir, config.seed, accelerator.num_processes, pool.hashes())
+        write_provenance(config.run_dir, config.seed, accelerator.num_processes, inputs)
     for key, rule in (rules or {}).items():
         accelerator.print(f"{key}={reduce(getattr, key.split('.'), config)}: {rule}")
     accelerator.wait_for_everyone()
@@ -137,8 +138,7 @@ def _task(config: PretrainConfig, order: Order) -> Task:
 def _check_sizes(task: Task, views: SeededViews, config: ViewsConfig) -> None:
     blank = np.zeros((config.size, config.size, 3), np.uint8)
     for side in {view.shape[0] for view in views(blank, seed=(0,))}:
-        for network in task.networks():
-            check_input_size(network, side, "views.size" if side == config.size else "views.local_size")
+        check_input_size(task.exported(), side, "views.size" if side == config.size else "views.local_size")
 
 
 def _micro_batch(config: LoopConfig, accelerator: Accelerator) -> int:

@@ -13,6 +13,7 @@ from ssl_isic.errors import InputError
 from ssl_isic.files import atomic_write, write_json
 
 PACKAGES = ("ssl-isic", "torch", "timm", "lightly", "albumentations", "accelerate", "numpy", "h5py", "simplejpeg")
+PROVENANCE = "provenance.json"
 MAY_CHANGE = (
     "data.workers",
     "data.start_method",
@@ -28,11 +29,13 @@ MAY_CHANGE = (
 )
 
 
-def open_run(folder: Path, config: Config) -> None:
-    """Make `folder` a run of `config`, or check that it already is one. A run that saved no weights may be replaced.
+def open_run(folder: Path, config: Config, inputs: Mapping[str, str]) -> None:
+    """Make `folder` a run of `config`, or check that it already is one, on the same inputs, whose hashes are given by name.
+
+    A run that saved no weights may be replaced.
 
     Raises:
-        InputError: the folder holds a run with other settings.
+        InputError: the folder holds a run with other settings, or on other images or folds.
     """
     folder.mkdir(parents=True, exist_ok=True)
     resolved = folder / "config.yaml"
@@ -44,6 +47,7 @@ def open_run(folder: Path, config: Config) -> None:
                     f"{folder} holds a run with {key}={there.get(key)}, this one has {key}={here.get(key)}; "
                     "set another run_dir, or remove that one"
                 )
+        _check_inputs(folder, inputs)
     with atomic_write(resolved) as temporary:
         temporary.write_text(dump_yaml(config), encoding="utf-8")
 
@@ -51,7 +55,7 @@ def open_run(folder: Path, config: Config) -> None:
 def write_provenance(folder: Path, seed: int, world_size: int, inputs: Mapping[str, str]) -> None:
     """Write `provenance.json`: versions, commit, seed, world size, and hashes of the inputs by name."""
     write_json(
-        folder / "provenance.json",
+        folder / PROVENANCE,
         {
             "versions": {name: version(name) for name in PACKAGES},
             "python": platform.python_version(),
@@ -62,6 +66,17 @@ def write_provenance(folder: Path, seed: int, world_size: int, inputs: Mapping[s
             "inputs": dict(inputs),
         },
     )
+
+
+def _check_inputs(folder: Path, inputs: Mapping[str, str]) -> None:
+    provenance = folder / PROVENANCE
+    there: dict[str, str] = json.loads(provenance.read_text(encoding="utf-8"))["inputs"] if provenance.exists() else {}
+    for name in sorted(there.keys() & inputs.keys()):
+        if there[name] != inputs[name]:
+            raise InputError(
+                f"{folder} holds a run on other data: {name} was {there[name]}, and is {inputs[name]}; "
+                "put back what was there, or set another run_dir"
+            )
 
 
 class MetricsLog:

@@ -10,6 +10,8 @@ from ssl_isic.errors import InputError
 from ssl_isic.pretraining import PretrainConfig
 from ssl_isic.run_folder import MetricsLog, open_run, read_metrics, write_provenance
 
+INPUTS = {"train": "48 ids, sha256 ab"}
+
 
 def config_of(run_dir: Path, **changes: object) -> PretrainConfig:
     tree = {"run_dir": run_dir, "data": {"sources": {"train": "a.hdf5"}}, **changes}
@@ -32,36 +34,47 @@ def save_weights(run_dir: Path) -> None:
     ],
 )
 def test_another_setting_in_the_same_folder_is_refused(changes: dict[str, object], key: str, tmp_path: Path) -> None:
-    open_run(tmp_path, config_of(tmp_path))
+    open_run(tmp_path, config_of(tmp_path), INPUTS)
     save_weights(tmp_path)
     before = (tmp_path / "config.yaml").read_text()
     with pytest.raises(InputError, match=r"set another run_dir") as caught:
-        open_run(tmp_path, config_of(tmp_path, **changes))
+        open_run(tmp_path, config_of(tmp_path, **changes), INPUTS)
     assert key in str(caught.value)
     assert (tmp_path / "config.yaml").read_text() == before
 
 
+def test_other_images_under_the_same_name_are_refused(tmp_path: Path) -> None:
+    open_run(tmp_path, config_of(tmp_path), INPUTS)
+    write_provenance(tmp_path, seed=0, world_size=1, inputs=INPUTS)
+    open_run(tmp_path, config_of(tmp_path), {"train": "50 ids, sha256 cd"})
+    save_weights(tmp_path)
+    with pytest.raises(InputError, match="train was 48 ids, sha256 ab, and is 50 ids, sha256 cd; put back") as caught:
+        open_run(tmp_path, config_of(tmp_path), {"train": "50 ids, sha256 cd"})
+    assert str(tmp_path) in str(caught.value)
+    open_run(tmp_path, config_of(tmp_path), INPUTS)
+
+
 def test_a_run_that_saved_no_weights_may_be_replaced(tmp_path: Path) -> None:
-    open_run(tmp_path, config_of(tmp_path))
-    open_run(tmp_path, config_of(tmp_path, seed=7))
+    open_run(tmp_path, config_of(tmp_path), INPUTS)
+    open_run(tmp_path, config_of(tmp_path, seed=7), INPUTS)
     assert "seed: 7" in (tmp_path / "config.yaml").read_text()
 
 
 def test_what_does_not_change_the_weights_may_change(tmp_path: Path) -> None:
-    open_run(tmp_path, config_of(tmp_path))
+    open_run(tmp_path, config_of(tmp_path), INPUTS)
     save_weights(tmp_path)
     data = {"sources": {"train": "a.hdf5"}, "workers": 7, "start_method": "spawn", "prefetch": 2}
     data |= {"cache": "ram", "cache_gb": 3.5}
     loop = {"log_every": 3, "save_every": 9, "keep_checkpoints": 1, "trackers": ["tensorboard"]}
-    open_run(tmp_path, config_of(tmp_path, data=data, loop=loop))
+    open_run(tmp_path, config_of(tmp_path, data=data, loop=loop), INPUTS)
     assert "workers: 7" in (tmp_path / "config.yaml").read_text()
 
 
 def test_a_run_that_was_moved_goes_on(tmp_path: Path) -> None:
-    open_run(tmp_path / "old", config_of(tmp_path / "old"))
+    open_run(tmp_path / "old", config_of(tmp_path / "old"), INPUTS)
     save_weights(tmp_path / "old")
     (tmp_path / "old").rename(tmp_path / "new")
-    open_run(tmp_path / "new", config_of(tmp_path / "new"))
+    open_run(tmp_path / "new", config_of(tmp_path / "new"), INPUTS)
     assert str(tmp_path / "new") in (tmp_path / "new" / "config.yaml").read_text()
 
 
