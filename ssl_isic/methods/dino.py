@@ -81,7 +81,7 @@ class DINOConfig(MethodSettings):
     def defaults(self, facts: DataFacts) -> list[Default]:
         ema = min(max(1 - 1 / (LOOKBACK * facts.total_steps), LEAST_EMA), MOST_EMA)
         lr = 5e-4 * facts.batch_size / 256 if facts.is_vit else 1e-3 * (facts.batch_size / 128) ** 0.5
-        return [
+        rules = [
             prototypes_default(facts.images),
             frozen_prototypes_default(facts.epochs),
             Default("method.ema", round(ema, 5), f"the teacher looks back over 1/{1 / LOOKBACK:.0f} of the run"),
@@ -95,6 +95,9 @@ class DINOConfig(MethodSettings):
             Default("optim.end_weight_decay", 0.4, "rises from 0.04 to 0.4 (DINO)"),
             *crop_defaults(facts, "dino", local=True),
         ]
+        if facts.is_vit:
+            rules.append(Default("backbone.drop_path", 0.1, "of a ViT as a student (DINO)"))
+        return rules
 
 
 class DINO(Task, StepHooks):

@@ -77,7 +77,7 @@ class MethodSettings(Config, ABC):
 
     @abstractmethod
     def defaults(self, facts: DataFacts) -> list[Default]:
-        """Values of `method.*`, `optim.*` and `views.*` that follow from the data, for keys that are not set."""
+        """Values of `method.*`, `backbone.*`, `optim.*` and `views.*` that follow from the data, for keys that are not set."""
 
 
 def crop_defaults(facts: DataFacts, kind: Kind, *, local: bool = False) -> list[Default]:

@@ -69,14 +69,18 @@ class SimCLRConfig(MethodSettings):
             ),
             "adamw": (1e-3 * (facts.batch_size / 128) ** 0.5, "1e-3 x sqrt(batch / 128)", 0.01, "with AdamW"),
         }[optimizer]
-        return [
+        rules = [
             Default("optim.name", optimizer, f"LARS for {LARS_FROM_BATCH} images a step and more, else AdamW"),
             Default("optim.lr", lr, lr_rule),
             Default("optim.lr_batch_size", None, "the rule of optim.lr has the batch in it"),
             Default("optim.weight_decay", decay, decay_rule),
-            Default("method.not_negative", facts.second_view, "as data.second_view: what attracts does not repel"),
             *crop_defaults(facts, "simclr"),
         ]
+        if facts.second_view == "lesion":
+            rules.append(
+                Default("method.not_negative", "lesion", "data.second_view=lesion: what attracts does not repel")
+            )
+        return rules
 
 
 class SimCLR(Task):

@@ -76,6 +76,7 @@ def test_dinos_head_has_batch_norm_and_a_higher_rate_for_a_convolutional_net(is_
     rules = values(DINOConfig().defaults(facts(is_vit=is_vit)))
     assert rules["method.head_batch_norm"] is not is_vit
     assert rules["optim.lr"] == pytest.approx(lr)  # of 256 images: 1e-3 x sqrt(2), or the paper's
+    assert rules.get("backbone.drop_path") == (0.1 if is_vit else None)
 
 
 def test_small_images_are_not_cropped_to_a_blur() -> None:
