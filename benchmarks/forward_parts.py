@@ -13,11 +13,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from statistics import median
 
-import timm
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from ssl_isic.backbones import BackboneConfig, build_backbone
 from ssl_isic.config import Config, read_config
 from ssl_isic.errors import command
 from ssl_isic.evaluation.forward import parts_for
@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> None:
     print("| --- | --- | --- | --- | --- | --- |")
     for name in config.models:
         for size in config.sizes:
-            model = build(name, size)
+            model = build_backbone(BackboneConfig(model=name), size).eval()
             pixels = torch.randint(0, 256, (config.batch, size, size, 3), dtype=torch.uint8)
             parts = parts_for(pixels)
             whole_s, parts_s = turns([partial(through, model, [pixels]), partial(through, model, parts)], config.rounds)
@@ -55,12 +55,6 @@ def main(argv: Sequence[str]) -> None:
             speeds = [f"{config.batch / median(seconds):.0f}" for seconds in (whole_s, parts_s)]
             spread = f"{median(ratios):.2f} [{min(ratios):.2f}, {max(ratios):.2f}]"
             print(f"| {' | '.join([name, str(size), str(len(parts[0])), *speeds, spread])} |", flush=True)
-
-
-def build(name: str, size: int) -> nn.Module:
-    """A network without a classifier, at random, for evaluation."""
-    options = {"dynamic_img_size": True} if name.startswith("vit") else {}
-    return timm.create_model(name, num_classes=0, **options).eval()
 
 
 def through(model: nn.Module, parts: Sequence[Tensor]) -> None:

@@ -34,8 +34,8 @@ class MonitorConfig(Config):
     """What is looked at while a pretraining runs."""
 
     images: int = Field(1024, ge=0)
-    """Images held out of training and looked at, a tenth of the pool at most, and a tenth of its malignant images (or ten).
-    Where that is under 64, or with 0, all are trained on and none is looked at."""
+    """Images held out of training and looked at, a tenth of the pool at most. Where that is under 64, or with 0, all are
+    trained on and none is looked at. With `target`, a tenth of what is malignant at most, or ten."""
     every_epochs: float = Field(1.0, gt=0)
     """Epochs between looks."""
     target: str | None = None

@@ -1,7 +1,7 @@
 """A way around a fault of oneDNN, torch's library of convolutions for CPUs.
 
 The gradient of the weight of a strided 1 x 1 convolution of under 16 channels, channels last, is written beyond its memory:
-RepVGG, MobileOne and FastViT, whose first layer has one, end in `free(): invalid next size`, or go on with damaged numbers.
+RepVGG, MobileOne and FastViT, whose first layer has one, end in `free(): invalid next size`, or go on with what is left.
 Source: https://github.com/uxlfoundation/oneDNN/issues/6035.
 """
 

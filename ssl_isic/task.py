@@ -28,7 +28,7 @@ class Task(nn.Module, ABC):
 
     @abstractmethod
     def networks(self) -> list[nn.Module]:
-        """The timm models inside, which torch.compile may compile."""
+        """What torch.compile may compile: the timm models inside, or the parts of them that are called."""
 
     def held_first(self) -> Iterable[nn.Parameter]:
         """What stands still while new heads learn (`optim.heads_first_epochs`): all of the networks."""

@@ -20,20 +20,20 @@ class Contrast(NamedTuple):
 
 
 def contrastive_loss(
-    first_BP: Tensor, second_BP: Tensor, temperature: float, *, decoupled: bool = False, group_B: Tensor | None = None
+    first_BP: Tensor, second_BP: Tensor, temperature: float, group_B: Tensor, *, decoupled: bool = False
 ) -> Contrast:
     """Mean over this rank's anchors of -log(exp(s+ / t) / sum exp(s / t)), s the cosine similarity.
 
-    The sum runs over the positive and all negatives; `decoupled` leaves the positive out of it. Images of the anchor's
-    `group_B` (its patient, its lesion) are no negatives. An anchor without any negative is only drawn to its positive.
-    The mean over ranks of the loss and of its gradient are those of one process with all images: the gather carries
-    gradient.
+    The sum runs over the positive and all negatives; `decoupled` leaves the positive out of it. Images with the anchor's
+    number in `group_B` (its own row, its patient, its lesion) are no negatives. An anchor without any negative is only
+    drawn to its positive. The mean over ranks of the loss and of its gradient are those of one process with all images:
+    the gather carries gradient.
 
     Source: Chen et al. 2020, https://arxiv.org/abs/2002.05709, equation 1; Yeh et al. 2022, https://arxiv.org/abs/2110.06848,
     equation 6 without weights (decoupled).
     """
     anchors, positive, candidates = _pairs(first_BP, second_BP)
-    same = gathered(group_B) if group_B is not None else torch.arange(len(candidates) // 2, device=candidates.device)
+    same = gathered(group_B)
     rows = _own_rows(len(first_BP), same.device)
     negative = same[rows].repeat(2)[:, None] != same.repeat(2)[None, :]  # (2B, 2RB); never itself nor its positive
     logits = anchors @ candidates.T / temperature

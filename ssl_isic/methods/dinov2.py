@@ -7,6 +7,7 @@ class and register tokens in front, M hidden patches of all global crops, D feat
 """
 
 import math
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 import torch
@@ -165,8 +166,12 @@ class DINOv2(Task, StepHooks):
         ]
 
     def networks(self) -> list[nn.Module]:
-        """Student and teacher, which know their sizes, and their blocks, which are what the tokens go through."""
-        return [self.student.vit, self.teacher, self.student.vit.blocks, self.teacher.blocks]
+        """The blocks of student and teacher, which are what the tokens go through."""
+        return [self.student.vit.blocks, self.teacher.blocks]
+
+    def held_first(self) -> Iterable[nn.Parameter]:
+        """The student; the teacher follows it."""
+        yield from self.student.vit.parameters()
 
     def exported(self) -> nn.Module:
         return self.teacher

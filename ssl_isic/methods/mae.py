@@ -100,8 +100,8 @@ class MAE(Task):
         return parameter_groups(self.parameters())
 
     def networks(self) -> list[nn.Module]:
-        """The encoder, which knows its sizes, and its blocks and the decoder's, which are what the tokens go through."""
-        return [self.encoder.vit, self.encoder.vit.blocks, self.decoder.blocks]
+        """The blocks of encoder and decoder, which are what the tokens go through."""
+        return [self.encoder.vit.blocks, self.decoder.blocks]
 
     def held_first(self) -> Iterable[nn.Parameter]:
         """The encoder: the decoder is a new head."""

@@ -108,8 +108,8 @@ class SimCLR(Task):
                 projected_B_P,
                 other_B_P,
                 self.config.temperature,
+                batch["row" if self.config.not_negative == "itself" else self.config.not_negative],
                 decoupled=self.config.loss == "dcl",
-                group_B=batch["row" if self.config.not_negative == "itself" else self.config.not_negative],
             )
             alike = nn.functional.cosine_similarity(projected_B_P, other_B_P).mean()
         return {

@@ -40,7 +40,7 @@ def plain(first: Tensor, second: Tensor, decoupled: bool, groups: list[float]) -
 @pytest.mark.parametrize("groups", [torch.arange(IMAGES).float(), GROUPS])
 def test_loss_and_number_of_negatives_are_those_of_the_equation(decoupled: bool, groups: Tensor) -> None:
     first, second = views()
-    contrast = contrastive_loss(first, second, T, decoupled=decoupled, group_B=groups)
+    contrast = contrastive_loss(first, second, T, groups, decoupled=decoupled)
     loss, negatives = plain(first, second, decoupled, groups.tolist())
     assert contrast.loss.item() == pytest.approx(loss, rel=1e-9)
     assert contrast.negatives.item() == pytest.approx(negatives)
@@ -49,7 +49,7 @@ def test_loss_and_number_of_negatives_are_those_of_the_equation(decoupled: bool,
 @pytest.mark.parametrize(("decoupled", "theirs"), [(False, NTXentLoss(T)), (True, DCLLoss(T))])
 def test_without_groups_loss_and_gradient_are_lightlys(decoupled: bool, theirs: torch.nn.Module) -> None:
     ours, other = views(), views()
-    contrastive_loss(*ours, T, decoupled=decoupled).loss.backward()
+    contrastive_loss(*ours, T, torch.arange(IMAGES), decoupled=decoupled).loss.backward()
     theirs(*other).backward()
     for own, their in zip(ours, other, strict=True):
         torch.testing.assert_close(own.grad, their.grad)
@@ -58,14 +58,14 @@ def test_without_groups_loss_and_gradient_are_lightlys(decoupled: bool, theirs: 
 def test_two_images_of_one_group_do_not_repel_each_other() -> None:
     for groups, repel in (([0.0, 0.0], False), ([0.0, 1.0], True)):
         first, second = (view.detach()[:2].requires_grad_() for view in views())
-        contrastive_loss(first, second, T, group_B=torch.tensor(groups)).loss.backward()
+        contrastive_loss(first, second, T, torch.tensor(groups)).loss.backward()
         assert bool(first.grad.abs().sum() > 1e-6) is repel
 
 
 @pytest.mark.parametrize("decoupled", [False, True])
 def test_an_anchor_without_negatives_is_only_drawn_to_its_positive(decoupled: bool) -> None:
     first, second = views()
-    contrast = contrastive_loss(first, second, T, decoupled=decoupled, group_B=torch.zeros(IMAGES))
+    contrast = contrastive_loss(first, second, T, torch.zeros(IMAGES), decoupled=decoupled)
     alike = torch.nn.functional.cosine_similarity(first, second).mean().item()
     assert contrast.loss.item() == pytest.approx(-alike / T if decoupled else 0.0, abs=1e-9)
     assert contrast.negatives.item() == 0

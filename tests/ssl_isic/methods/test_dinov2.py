@@ -418,12 +418,19 @@ def test_gradient_checkpoints_change_nothing_and_the_teacher_drops_no_path() -> 
 
 def test_what_torch_compile_may_compile_is_what_runs() -> None:
     task = build()
-    blocks: list[nn.Module] = task.networks()[2:]
-    ran: list[nn.Module] = []
+    blocks, ran = task.networks(), list[nn.Module]()
     for network in blocks:
         network.register_forward_hook(lambda module, *_: ran.append(module))
     task(batch_of(), 0)
     assert ran == [blocks[1], blocks[0], blocks[0]]  # the teacher once, the student once a resolution
+
+
+def test_heads_and_mask_token_learn_while_the_student_stands_still() -> None:
+    task = build()
+    held = {id(parameter) for parameter in task.held_first()}
+    free = {name for name, p in task.named_parameters() if p.requires_grad and id(p) not in held}
+    assert {name.split(".")[0] for name in free} == {"student", "student_head", "student_patch_head"}
+    assert [name for name in free if name.startswith("student.")] == ["student.mask_token"]
 
 
 @pytest.mark.parametrize("model", ["resnet18", "eva02_tiny_patch14_224"])
