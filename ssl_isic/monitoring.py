@@ -51,28 +51,33 @@ class HeldOut:
     """M images that training does not see: pool indices, and 0/1 labels and groups where there are labels."""
 
     indices: NDArray[np.int64]
+    left_out: NDArray[np.int64]
+    """These and the other photographs of their lesions: none is trained on."""
     target: NDArray[np.float64] | None
     groups: NDArray[np.str_] | None
 
 
 def hold_out(config: MonitorConfig, pool: Pool, seed: int) -> HeldOut:
-    """Draw the images to look at. With labels they are drawn from the labelled ones, up to a quarter of them malignant,
-    and no more than a tenth of all that are, or ten: training needs what is rare.
+    """Draw the images to look at, whole lesions where the tables name them.
 
-    Of sources in shards they come from as few shards as hold them.
+    With labels they are drawn from the labelled ones, up to a quarter of them malignant, and no more than a tenth of all
+    that are, or ten: training needs what is rare. Of sources in shards they come from as few shards as hold them.
 
     Raises:
         InputError: labels that are not 0 or 1, or of one class only.
     """
     size = min(config.images, int(LARGEST_SHARE * len(pool.images)))
     size = 0 if size < FEWEST else size
-    rng = np.random.default_rng([seed, len(pool.images)])
+    rng, lesions = np.random.default_rng([seed, len(pool.images)]), pool.lesions()
     if config.target is None or size == 0:
-        every = rng.permutation(len(pool.images))
-        return HeldOut(np.sort(pool.images.from_few_shards(every, size)), None, None)
+        every = _lesion_by_lesion(rng.permutation(len(pool.images)), lesions)
+        indices = np.sort(pool.images.from_few_shards(every, size))
+        return HeldOut(indices, _photographs(lesions, indices), None, None)
     labels = pool_column(pool.images, pool.config.tables, config.target, "monitor.target")
     target = _read_labels(labels, config.target)
-    positives, negatives = (rng.permutation(np.flatnonzero(target == label)) for label in (1, 0))
+    positives, negatives = (
+        _lesion_by_lesion(rng.permutation(np.flatnonzero(target == label)), lesions) for label in (1, 0)
+    )
     wanted = min(round(SHARE_OF_POSITIVES * size), int(LARGEST_SHARE * len(positives)))
     positives = pool.images.from_few_shards(positives, max(FEWEST_POSITIVES, wanted))
     negatives = pool.images.from_few_shards(negatives, max(FOLDS, size - len(positives)))
@@ -83,7 +88,18 @@ def hold_out(config: MonitorConfig, pool: Pool, seed: int) -> HeldOut:
             f"monitor.target={config.target}: {len(positives)} positives in {len(indices)} held-out images are of fewer "
             f"than {FOLDS} {config.group}s, too few for a probe; set monitor.target=null"
         )
-    return HeldOut(indices, target[indices], groups)
+    return HeldOut(indices, _photographs(lesions, indices), target[indices], groups)
+
+
+def _lesion_by_lesion(images: NDArray[np.int64], lesions: NDArray[np.int64]) -> NDArray[np.int64]:
+    """`images` in their order, but the photographs of a lesion right after its first one."""
+    _, first, lesion = np.unique(lesions[images], return_index=True, return_inverse=True)
+    return images[np.argsort(first[lesion], kind="stable")]
+
+
+def _photographs(lesions: NDArray[np.int64], indices: NDArray[np.int64]) -> NDArray[np.int64]:
+    """`indices` and the other photographs of their lesions, sorted."""
+    return np.flatnonzero(np.isin(lesions, lesions[indices]))
 
 
 def _read_labels(labels: NDArray[np.str_], column: str) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from ssl_isic.data.cleaning import CleanNames
-from ssl_isic.data.groups import BalancedByGroup, SameGroup, numbered, pool_column
+from ssl_isic.data.groups import BalancedByGroup, SameGroup, find_column, numbered, pool_column
 from ssl_isic.data.images import ImagePool
 from ssl_isic.data.loading import Order, ShuffledOrder, TrainingImages
 from ssl_isic.data.ram_cache import CachedLoaderConfig
@@ -69,6 +69,11 @@ class Pool:
         """A number for each patient or lesion, (N,); an image without a row has one of its own."""
         column: str = getattr(self.config, kind)
         return numbered(pool_column(self.images, self.config.tables, column, f"data.{kind}"))
+
+    def lesions(self) -> NDArray[np.int64]:
+        """A number for each lesion, (N,); each image is one where the tables do not say."""
+        lesions = find_column(self.images, self.config.tables, self.config.lesion)
+        return np.arange(len(self.images)) if lesions is None else numbered(lesions)
 
     def clinics(self) -> NDArray[np.str_]:
         """The clinic of each image (N,), or the source where the tables do not say."""

@@ -95,7 +95,7 @@ def pretrain(config: PretrainConfig, rules: Mapping[str, str] | None = None) -> 
     accelerator.wait_for_everyone()
     set_seed(config.seed)
     pool.images.keep(held_out.indices)
-    trained_on = pool.without(held_out.indices)
+    trained_on = pool.without(held_out.left_out)
     order = pool.order(trained_on, config.seed)
     steps = steps_per_epoch(order, config.loop.batch_size)
     task = _task(config, order)
@@ -122,7 +122,7 @@ def pretrain(config: PretrainConfig, rules: Mapping[str, str] | None = None) -> 
         save_backbone(network, folder, config.views.size, config.data.clean)
         draw_curves(CurvesConfig(run_dir=config.run_dir))
         accelerator.print(
-            f"{len(trained_on)} images of {len(pool.images.names)} sources, {len(held_out.indices)} held out; "
+            f"{len(trained_on)} images of {len(pool.images.names)} sources, {len(held_out.left_out)} held out; "
             f"the backbone is in {folder}"
         )
     accelerator.wait_for_everyone()

@@ -15,11 +15,14 @@ from ssl_isic.errors import InputError
 Texts = NDArray[np.str_]
 
 
-def pool_column(pool: ImagePool, tables: Mapping[str, Path], column: str, key: str) -> Texts:
+def find_column(pool: ImagePool, tables: Mapping[str, Path], column: str) -> Texts | None:
     """The values of `column` for the images of `pool` (N,), from a table for each source; "" where there is none.
 
+    Returns:
+        None where no table has the column.
+
     Raises:
-        InputError: a table of a source that is not in the pool, or none that has the column; `key` is the configuration's.
+        InputError: a table of a source that is not in the pool.
     """
     unknown = sorted(tables.keys() - set(pool.names))
     if unknown:
@@ -34,10 +37,20 @@ def pool_column(pool: ImagePool, tables: Mapping[str, Path], column: str, key: s
         rows = match_ids(table["isic_id"].astype(str), store_ids).rows
         has_image = (rows >= 0) & table[column].notna().to_numpy()
         values[start + rows[has_image]] = table[column].astype(str).to_numpy()[has_image]
-    if not found:
+    return values.astype(np.str_) if found else None
+
+
+def pool_column(pool: ImagePool, tables: Mapping[str, Path], column: str, key: str) -> Texts:
+    """As `find_column`, of a column that has to be there.
+
+    Raises:
+        InputError: no table has it; `key` is the configuration's.
+    """
+    values = find_column(pool, tables, column)
+    if values is None:
         where = ", ".join(str(path) for path in tables.values()) or "data.tables, which is empty"
         raise InputError(f"{key}={column} is not a column of {where}; name the column, or set data.tables.SOURCE=CSV")
-    return values.astype(np.str_)
+    return values
 
 
 def numbered(values: Texts) -> NDArray[np.int64]:

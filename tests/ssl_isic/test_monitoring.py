@@ -99,6 +99,27 @@ def test_with_labels_a_quarter_may_be_malignant_but_a_tenth_of_those_that_are(
     assert np.array_equal(held_out.groups[:, None] == held_out.groups[None, :], same)
 
 
+@pytest.mark.parametrize("target", [None, "target"])
+def test_no_photograph_of_a_held_out_lesion_is_trained_on(
+    many: dict[str, Path], redness: np.ndarray[Any, np.dtype[np.float64]], tmp_path: Path, target: str | None
+) -> None:
+    more = with_reddest(350, many, redness, tmp_path)
+    table = pd.read_csv(more["table"])
+    table["lesion_id"] = [f"L{k % 200}" if k < 650 else None for k in range(IMAGES)]
+    table.to_csv(tmp_path / "lesions.csv", index=False)
+    pool = pool_of({**more, "table": tmp_path / "lesions.csv"})
+    held_out = hold_out(MonitorConfig(target=target), pool, 0)
+    trained_on = pool.without(held_out.left_out)
+    lesion = table["lesion_id"].fillna("").to_numpy()
+    assert len(held_out.indices) == 70
+    assert len(trained_on) + len(held_out.left_out) == IMAGES
+    assert not set(lesion[held_out.indices]) & set(lesion[trained_on]) - {""}
+    assert len({*lesion[held_out.indices]}) < 45, "whole lesions, of three and four photographs"
+    assert "" in lesion[trained_on]
+    if target is None:
+        assert len(held_out.left_out) < 74, "those of the last lesion"
+
+
 def test_of_a_source_in_shards_few_shards_are_held_out_of(many: dict[str, Path], tmp_path: Path) -> None:
     index = write_shards(ShardsConfig(images=many["images"], out=tmp_path / "shards", shard_mb=0.12))
     assert len(index.shards) >= 10
