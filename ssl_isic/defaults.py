@@ -44,6 +44,7 @@ def fill_defaults(config: PretrainConfig) -> Filled:
         views=config.views,
         total_steps=total_steps(filled.config.loop, order),
         is_vit=is_vision_transformer(config.backbone),
+        pretrained=config.backbone.weights is not None,
         optimizer=config.optim.name if "name" in config.optim.model_fields_set else None,
         second_view=config.data.second_view,
     )

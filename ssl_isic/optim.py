@@ -30,7 +30,6 @@ class OptimConfig(Config):
     """Weight decay at the first step; parameters of one dimension get none."""
     end_weight_decay: float | None = Field(None, ge=0)
     """Weight decay at the last step, reached on a cosine; null keeps it constant."""
-
     heads_first_epochs: float = Field(0.0, ge=0)
     """Epochs in which only the heads learn, while the network stands still: a gentle start from weights."""
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)

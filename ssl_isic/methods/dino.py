@@ -31,6 +31,7 @@ from ssl_isic.methods.teacher import (
     prototypes_default,
     start_teacher,
     teacher_pace,
+    teacher_warmup_default,
 )
 from ssl_isic.optim import ParameterGroup, parameter_groups
 from ssl_isic.task import StepHooks, Task, full_precision
@@ -84,6 +85,7 @@ class DINOConfig(MethodSettings):
         rules = [
             prototypes_default(facts.images),
             frozen_prototypes_default(facts.epochs),
+            teacher_warmup_default(facts.epochs),
             Default("method.ema", round(ema, 5), f"the teacher looks back over 1/{1 / LOOKBACK:.0f} of the run"),
             Default(
                 "method.head_batch_norm", not facts.is_vit, "for a convolutional net, whose features start out alike"

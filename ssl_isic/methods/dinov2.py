@@ -34,6 +34,7 @@ from ssl_isic.methods.teacher import (
     prototypes_default,
     start_teacher,
     teacher_pace,
+    teacher_warmup_default,
 )
 from ssl_isic.optim import ParameterGroup, parameter_groups
 from ssl_isic.task import StepHooks, Task, full_precision
@@ -95,11 +96,7 @@ class DINOv2Config(MethodSettings):
         return [
             prototypes_default(facts.images),
             frozen_prototypes_default(facts.epochs),
-            Default(
-                "method.teacher_warmup_epochs",
-                min(30.0, round(0.3 * facts.epochs, 1)),
-                "30, three tenths of the run at most",
-            ),
+            teacher_warmup_default(facts.epochs),
             Default("optim.name", "adamw", "AdamW for all networks (DINOv2)"),
             Default("optim.lr", lr, "4e-3 x sqrt(batch / 1024) (DINOv2)"),
             Default("optim.lr_batch_size", None, "the rule of optim.lr has the batch in it"),

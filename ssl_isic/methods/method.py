@@ -5,6 +5,7 @@ docs/methods.md.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -45,6 +46,8 @@ class DataFacts:
     """Optimizer steps of the whole run."""
     is_vit: bool
     """Whether the backbone is a vision transformer (it cuts the image into patches)."""
+    pretrained: bool
+    """Whether the backbone starts from weights."""
     optimizer: str | None
     """The optimizer that the user chose; None leaves it to the method."""
     second_view: Literal["itself", "lesion"] = "itself"
@@ -77,7 +80,24 @@ class MethodSettings(Config, ABC):
 
     @abstractmethod
     def defaults(self, facts: DataFacts) -> list[Default]:
-        """Values of `method.*`, `backbone.*`, `optim.*` and `views.*` that follow from the data, for keys that are not set."""
+        """Values of `method.*`, `backbone.*`, `optim.*`, `loop.*` and `views.*` that follow from the data, for keys that are
+        not set."""
+
+
+def optimizer_default(facts: DataFacts, lars_from: int, known: Collection[str] = ("lars", "adamw")) -> Default:
+    """The optimizer of a method whose authors use LARS; the user's where it is one of those `known` to the method."""
+    lars = facts.batch_size >= lars_from and not facts.is_vit and not facts.pretrained
+    name = facts.optimizer if facts.optimizer in known else "lars" if lars else "adamw"
+    rule = f"LARS for a convolutional net from random weights with {lars_from} images a step and more, else AdamW"
+    return Default("optim.name", name, rule)
+
+
+def lars_defaults(end_lr: float) -> list[Default]:
+    """What goes with LARS, beside its learning rate."""
+    return [
+        Default("optim.end_lr", end_lr, "with LARS"),
+        Default("loop.clip_norm", None, "LARS sizes the step of each layer by itself"),
+    ]
 
 
 def crop_defaults(facts: DataFacts, kind: Kind, *, local: bool = False) -> list[Default]:

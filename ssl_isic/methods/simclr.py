@@ -17,11 +17,20 @@ from ssl_isic.data.views import SeededViews, ViewsConfig, simclr_views
 from ssl_isic.methods.chunks import in_chunks
 from ssl_isic.methods.contrast import contrastive_loss
 from ssl_isic.methods.diagnostics import feature_std
-from ssl_isic.methods.method import DataFacts, Default, MethodSettings, RunShape, crop_defaults
+from ssl_isic.methods.method import (
+    DataFacts,
+    Default,
+    MethodSettings,
+    RunShape,
+    crop_defaults,
+    lars_defaults,
+    optimizer_default,
+)
 from ssl_isic.optim import ParameterGroup, parameter_groups
 from ssl_isic.task import Task, full_precision
 
 LARS_FROM_BATCH = 1024
+MOST_ADAMW_LR_OF_A_VIT = 1e-3
 
 
 class SimCLRConfig(MethodSettings):
@@ -53,7 +62,8 @@ class SimCLRConfig(MethodSettings):
         return SimCLR(self, backbone, run.image_size)
 
     def defaults(self, facts: DataFacts) -> list[Default]:
-        optimizer = facts.optimizer or ("lars" if facts.batch_size >= LARS_FROM_BATCH else "adamw")
+        optimizer = optimizer_default(facts, LARS_FROM_BATCH, known=("lars", "sgd", "adamw"))
+        adamw_lr = 1e-3 * (facts.batch_size / 128) ** 0.5
         lr, lr_rule, decay, decay_rule = {
             "lars": (
                 0.075 * facts.batch_size**0.5,
@@ -67,15 +77,22 @@ class SimCLRConfig(MethodSettings):
                 5e-4,
                 "as optim.lr",
             ),
-            "adamw": (1e-3 * (facts.batch_size / 128) ** 0.5, "1e-3 x sqrt(batch / 128)", 0.01, "with AdamW"),
-        }[optimizer]
+            "adamw": (
+                min(adamw_lr, MOST_ADAMW_LR_OF_A_VIT) if facts.is_vit else adamw_lr,
+                f"1e-3 x sqrt(batch / 128), for a ViT {MOST_ADAMW_LR_OF_A_VIT:g} at most",
+                0.01,
+                "with AdamW",
+            ),
+        }[str(optimizer.value)]
         rules = [
-            Default("optim.name", optimizer, f"LARS for {LARS_FROM_BATCH} images a step and more, else AdamW"),
+            optimizer,
             Default("optim.lr", lr, lr_rule),
             Default("optim.lr_batch_size", None, "the rule of optim.lr has the batch in it"),
             Default("optim.weight_decay", decay, decay_rule),
             *crop_defaults(facts, "simclr"),
         ]
+        if optimizer.value == "lars":
+            rules += lars_defaults(end_lr=0.0)
         if facts.second_view == "lesion":
             rules.append(
                 Default("method.not_negative", "lesion", "data.second_view=lesion: what attracts does not repel")

@@ -113,6 +113,13 @@ def frozen_prototypes_default(epochs: float) -> Default:
     return Default("method.freeze_last_layer_epochs", round(min(1.0, epochs / 100), 3), rule)
 
 
+def teacher_warmup_default(epochs: float) -> Default:
+    """How long the teacher's temperature rises in a run of `epochs`."""
+    return Default(
+        "method.teacher_warmup_epochs", min(30.0, round(0.3 * epochs, 1)), "30, three tenths of the run at most"
+    )
+
+
 def prototypes_default(images: int) -> Default:
     """The number of prototypes for a pool of `images`: a power of two."""
     wanted = 2 ** round(math.log2(images / IMAGES_A_PROTOTYPE))

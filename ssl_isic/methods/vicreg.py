@@ -16,7 +16,15 @@ from ssl_isic.backbones import BackboneConfig, build_backbone, feature_size, nor
 from ssl_isic.data.loading import Batch
 from ssl_isic.data.views import SeededViews, ViewsConfig, simclr_views
 from ssl_isic.methods.diagnostics import feature_std
-from ssl_isic.methods.method import DataFacts, Default, MethodSettings, RunShape, crop_defaults
+from ssl_isic.methods.method import (
+    DataFacts,
+    Default,
+    MethodSettings,
+    RunShape,
+    crop_defaults,
+    lars_defaults,
+    optimizer_default,
+)
 from ssl_isic.methods.ranks import gathered
 from ssl_isic.optim import ParameterGroup, parameter_groups
 from ssl_isic.task import Task, full_precision
@@ -49,15 +57,14 @@ class VICRegConfig(MethodSettings):
         return VICReg(self, backbone, run.image_size)
 
     def defaults(self, facts: DataFacts) -> list[Default]:
-        lars = facts.batch_size >= LARS_FROM_BATCH and not facts.is_vit
-        if facts.optimizer in ("lars", "adamw"):
-            lars = facts.optimizer == "lars"
-        name_rule = f"LARS for a convolutional net with {LARS_FROM_BATCH} images a step and more, else AdamW"
+        optimizer = optimizer_default(facts, LARS_FROM_BATCH)
+        lars = optimizer.value == "lars"
         return [
-            Default("optim.name", "lars" if lars else "adamw", name_rule),
+            optimizer,
             Default("optim.lr", 0.2 if lars else 5e-4, "for 256 images: 0.2 with LARS (VICReg), 5e-4 with AdamW"),
             Default("optim.lr_batch_size", 256, "the learning rate grows with the batch (VICReg)"),
             Default("optim.weight_decay", 1e-6 if lars else 0.01, "1e-6 with LARS (VICReg), 0.01 with AdamW"),
+            *(lars_defaults(end_lr=0.2e-3 * facts.batch_size / 256) if lars else []),
             *crop_defaults(facts, "simclr"),
         ]
 

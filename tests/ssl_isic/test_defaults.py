@@ -15,12 +15,15 @@ from ssl_isic.errors import InputError
 from ssl_isic.methods.dino import DINOConfig
 from ssl_isic.methods.method import DataFacts, crop_defaults
 from ssl_isic.methods.simclr import SimCLRConfig
+from ssl_isic.methods.vicreg import VICRegConfig
 from ssl_isic.pretraining import PretrainConfig
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
 def facts(**changed: Any) -> DataFacts:
     known = {"images": 19_000, "image_px": 131.0, "batch_size": 256, "views": ViewsConfig(), "total_steps": 50_000}
-    return DataFacts(**{**known, "is_vit": False, "optimizer": None, **changed})
+    return DataFacts(**{**known, "is_vit": False, "pretrained": False, "optimizer": None, **changed})
 
 
 def values(rules: list[Any]) -> dict[str, Any]:
@@ -33,17 +36,20 @@ def config_of(images: Path, **tree: Any) -> PretrainConfig:
 
 
 @pytest.mark.parametrize(
-    ("batch", "optimizer", "name", "lr"),
+    ("batch", "known", "name", "lr"),
     [
-        (128, None, "adamw", 1e-3),
-        (512, None, "adamw", 2e-3),
-        (4096, None, "lars", 4.8),  # 0.075 sqrt(4096), the paper's
-        (4096, "adamw", "adamw", 1e-3 * 32**0.5),
-        (512, "sgd", "sgd", 0.24),
+        (128, {}, "adamw", 1e-3),
+        (512, {}, "adamw", 2e-3),
+        (4096, {}, "lars", 4.8),  # 0.075 sqrt(4096), the paper's
+        (4096, {"optimizer": "adamw"}, "adamw", 1e-3 * 32**0.5),
+        (4096, {"pretrained": True}, "adamw", 1e-3 * 32**0.5),
+        (4096, {"is_vit": True}, "adamw", 1e-3),
+        (32, {"is_vit": True}, "adamw", 5e-4),
+        (512, {"optimizer": "sgd"}, "sgd", 0.24),
     ],
 )
-def test_simclrs_learning_rate_follows_from_the_batch(batch: int, optimizer: str, name: str, lr: float) -> None:
-    rules = values(SimCLRConfig().defaults(facts(batch_size=batch, optimizer=optimizer)))
+def test_simclrs_learning_rate_follows_from_the_batch(batch: int, known: dict[str, Any], name: str, lr: float) -> None:
+    rules = values(SimCLRConfig().defaults(facts(batch_size=batch, **known)))
     assert rules["optim.name"] == name
     assert rules["optim.lr"] == pytest.approx(lr)
     assert rules["optim.lr_batch_size"] is None
@@ -62,6 +68,19 @@ def test_what_attracts_in_simclr_does_not_repel(lesions: Path, tmp_path: Path) -
     )
     assert by_hand.config.method.not_negative == "patient"  # type: ignore[union-attr]
     assert fill_defaults(config_of(lesions, loop=loop)).config.method.not_negative == "itself"  # type: ignore[union-attr]
+
+
+def test_lars_goes_with_a_net_from_random_weights_is_not_clipped_and_ends_where_its_authors_end() -> None:
+    large = facts(batch_size=2048)
+    for config, lr, end in ((SimCLRConfig(), 0.075 * 2048**0.5, 0.0), (VICRegConfig(), 0.2, 1.6e-3)):
+        rules = values(config.defaults(large))
+        assert (rules["optim.name"], rules["loop.clip_norm"]) == ("lars", None)
+        assert (rules["optim.lr"], rules["optim.end_lr"]) == (pytest.approx(lr), pytest.approx(end))
+        for other in (facts(batch_size=2048, pretrained=True), facts(batch_size=2048, is_vit=True), facts()):
+            rules = values(config.defaults(other))
+            assert rules["optim.name"] == "adamw"
+            assert rules.keys().isdisjoint({"loop.clip_norm", "optim.end_lr"})
+        assert values(config.defaults(facts(optimizer="lars")))["optim.name"] == "lars"
 
 
 @pytest.mark.parametrize(
@@ -131,6 +150,18 @@ def test_every_method_says_how_it_is_optimised(lesions: Path, method: str) -> No
     again = fill_defaults(validate(PretrainConfig, filled.config.model_dump(), source="resolved"))
     assert again.config == filled.config
     assert again.rules == {}
+
+
+@pytest.mark.parametrize("file", sorted((CONFIGS / "pretrain").glob("*.yaml")), ids=lambda file: file.stem)
+def test_a_configuration_leaves_open_what_follows_from_the_data(lesions: Path, file: Path) -> None:
+    tree = yaml.safe_load(file.read_text())
+    named = {f"{section}.{key}" for section, keys in tree.items() for key in keys}
+    small = {"method": {"name": tree["method"]["name"]}, "loop": {"batch_size": 8}}
+    free = fill_defaults(config_of(lesions, backbone={"model": tree["backbone"]["model"]}, **small))
+    assert named & free.rules.keys() <= ({"loop.epochs"} if file.stem.endswith("-2-cores") else set())
+    tree["data"]["sources"], tree["loop"]["batch_size"] = {"train": lesions}, 8
+    filled = fill_defaults(validate(PretrainConfig, {**tree, "run_dir": "runs/x"}, source=file.name))
+    assert {"optim.name", "optim.lr", "optim.weight_decay", "optim.warmup_epochs"} <= filled.rules.keys()
 
 
 def test_an_optimizer_that_the_method_has_no_rate_for_wants_one(lesions: Path) -> None:
