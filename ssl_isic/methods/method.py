@@ -46,12 +46,12 @@ class DataFacts:
     """Optimizer steps of the whole run."""
     is_vit: bool
     """Whether the backbone is a vision transformer (it cuts the image into patches)."""
-    pretrained: bool
-    """Whether the backbone starts from weights."""
     optimizer: str | None
     """The optimizer that the user chose; None leaves it to the method."""
     second_view: Literal["itself", "lesion"] = "itself"
     """What an image is shown beside: itself, or another photograph of its lesion."""
+    pretrained: bool = False
+    """Whether the backbone starts from weights."""
 
     @property
     def epochs(self) -> float:

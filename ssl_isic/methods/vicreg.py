@@ -30,6 +30,7 @@ from ssl_isic.optim import ParameterGroup, parameter_groups
 from ssl_isic.task import Task, full_precision
 
 LARS_FROM_BATCH = 512
+MOST_ADAMW_LR = 1e-3
 VARIANCE_EPS = 1e-4  # under the root of the standard deviation, whose slope is infinite at 0
 
 
@@ -59,12 +60,16 @@ class VICRegConfig(MethodSettings):
     def defaults(self, facts: DataFacts) -> list[Default]:
         optimizer = optimizer_default(facts, LARS_FROM_BATCH)
         lars = optimizer.value == "lars"
+        share = facts.batch_size / 256
+        lr = 0.2 * share if lars else min(5e-4 * share, MOST_ADAMW_LR)
         return [
             optimizer,
-            Default("optim.lr", 0.2 if lars else 5e-4, "for 256 images: 0.2 with LARS (VICReg), 5e-4 with AdamW"),
-            Default("optim.lr_batch_size", 256, "the learning rate grows with the batch (VICReg)"),
+            Default(
+                "optim.lr", lr, f"x batch / 256: 0.2 with LARS (VICReg); 5e-4 with AdamW, {MOST_ADAMW_LR:g} at most"
+            ),
+            Default("optim.lr_batch_size", None, "the rule of optim.lr has the batch in it"),
             Default("optim.weight_decay", 1e-6 if lars else 0.01, "1e-6 with LARS (VICReg), 0.01 with AdamW"),
-            *(lars_defaults(end_lr=0.2e-3 * facts.batch_size / 256) if lars else []),
+            *(lars_defaults(end_lr=1e-3 * lr) if lars else []),
             *crop_defaults(facts, "simclr"),
         ]
 

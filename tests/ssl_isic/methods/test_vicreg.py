@@ -156,12 +156,12 @@ def test_the_exported_network_is_the_backbone_without_the_expander() -> None:
 @pytest.mark.parametrize(
     ("batch_size", "is_vit", "optimizer", "expected"),
     [
-        (512, False, None, ("lars", 0.2, 1e-6)),
-        (511, False, None, ("adamw", 5e-4, 0.01)),
-        (2048, True, None, ("adamw", 5e-4, 0.01)),
-        (64, False, "lars", ("lars", 0.2, 1e-6)),
-        (2048, False, "adamw", ("adamw", 5e-4, 0.01)),
-        (2048, False, "sgd", ("lars", 0.2, 1e-6)),
+        (512, False, None, ("lars", 0.4, 1e-6)),
+        (384, False, None, ("adamw", 7.5e-4, 0.01)),
+        (2048, True, None, ("adamw", 1e-3, 0.01)),
+        (64, False, "lars", ("lars", 0.05, 1e-6)),
+        (2048, False, "adamw", ("adamw", 1e-3, 0.01)),
+        (2048, False, "sgd", ("lars", 1.6, 1e-6)),
     ],
 )
 def test_the_optimizer_follows_from_batch_and_backbone(
@@ -178,4 +178,4 @@ def test_the_optimizer_follows_from_batch_and_backbone(
     )
     values = {default.key: default.value for default in VICRegConfig().defaults(facts)}
     assert (values["optim.name"], values["optim.lr"], values["optim.weight_decay"]) == expected
-    assert values["optim.lr_batch_size"] == 256
+    assert values["optim.lr_batch_size"] is None
