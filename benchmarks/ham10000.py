@@ -8,20 +8,26 @@ Every start is fine-tuned and given pseudo-label rounds with the same folds, see
 `ham10000-2-cores.yaml`). The peer in the same run is logistic regression on twelve colour numbers. Scores are
 out-of-fold on the labelled lesions, and of the folds' mean on the pool, whose truth training never sees; intervals are
 bootstraps over lesions. A finished step is not run again.
+
+With `seeds=[0,1,2]` each start is fine-tuned once for every seed, from `runs/simclr-seed{seed}/backbone`, say; a table of
+means and ranges over seeds follows. The range of a difference goes from the worst seed less the other's best to the opposite.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
+from statistics import mean
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from finetune.colour_baseline import colour_baseline
-from finetune.labelled import LabelledConfig, read_labelled
+from finetune.labelled import Labelled, LabelledConfig, read_labelled
 from finetune.train import main as finetune
 from pseudolabel.run import main as pseudolabel
 from ssl_isic.config import Config, read_config
@@ -35,6 +41,8 @@ from ssl_isic.metrics import Floats, bootstrap, paired_bootstrap, partial_auc, r
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 LABELLED_SHARE = 0.2
 FOLDS = 3
+COLOUR = "twelve colour numbers"
+METRICS = {"AUC": roc_auc, "pAUC": partial_auc}
 
 
 class BenchmarkConfig(Config):
@@ -47,13 +55,23 @@ class BenchmarkConfig(Config):
     out: Path = Path("runs/ham10000")
     """Folder for everything."""
     starts: dict[str, str | None]
-    """Named backbones: null for random, else a folder or file of weights."""
+    """Named backbones: null for random, else a folder or file of weights, in whose path {seed} is the seed."""
     against: list[str] = []
     """Starts that the others are compared with, lesion by lesion."""
     rounds: list[str] = []
     """Starts that are given pseudo-label rounds."""
     seed: int = 0
     """Seed of the split."""
+    seeds: list[int] = Field([0], min_length=1)
+    """Seeds of fine-tuning."""
+
+    def run_dir(self, name: str, seed: int) -> Path:
+        """Where a start is fine-tuned."""
+        return self.out / f"{name}-seed{seed}"
+
+    def weights(self, name: str, seed: int) -> str:
+        """`backbone.weights` of a start."""
+        return (self.starts[name] or "null").replace("{seed}", str(seed))
 
 
 @command
@@ -74,18 +92,23 @@ def main(argv: Sequence[str]) -> None:
         "pool.truth=target",
         "pool.group=lesion_id",
     ]
-    for name, weights in config.starts.items():
-        start = [*data, f"backbone.weights={weights or 'null'}"]
-        settings = ["--config", str(CONFIGS / "finetune" / "ham10000-2-cores.yaml")]
-        _run(finetune, [*settings, f"run_dir={config.out / name}", *start])
-    for name in config.rounds:
-        settings = ["--config", str(CONFIGS / "pseudolabel" / "ham10000-2-cores.yaml")]
-        given = [f"run_dir={config.out / name}-rounds", f"round_0={config.out / name}"]
-        start = [*data, f"backbone.weights={config.starts[name] or 'null'}"]
+    for name, seed in product(config.starts, config.seeds):
+        settings = ["--config", str(CONFIGS / "finetune" / "ham10000-2-cores.yaml"), f"seed={seed}"]
+        start = [*data, f"backbone.weights={config.weights(name, seed)}"]
+        _run(finetune, [*settings, f"run_dir={config.run_dir(name, seed)}", *start])
+    for name, seed in product(config.rounds, config.seeds):
+        settings = ["--config", str(CONFIGS / "pseudolabel" / "ham10000-2-cores.yaml"), f"seed={seed}"]
+        given = [f"run_dir={config.run_dir(name, seed)}-rounds", f"round_0={config.run_dir(name, seed)}"]
+        start = [*data, f"backbone.weights={config.weights(name, seed)}"]
         _run(pseudolabel, [*settings, *given, *start, *unlabelled])
-    print(_markdown(_starts(config, labelled_table, folds)))
-    for name in config.rounds:
-        print(f"\n{name}, rounds\n{_markdown(_rounds(config.out / f'{name}-rounds'))}")
+    labelled, colour = _labelled(config, labelled_table, folds)
+    scores = {seed: {COLOUR: colour, **_scores(config, labelled, seed)} for seed in config.seeds}
+    for seed in config.seeds:
+        print(f"\nseed {seed}\n{_markdown(_starts(config, labelled, scores[seed]))}")
+    if len(config.seeds) > 1:
+        print(f"\nmean [range] over seeds\n{_markdown(_over_seeds(config, labelled, scores))}")
+    for name, seed in product(config.rounds, config.seeds):
+        print(f"\n{name}, seed {seed}, rounds\n{_markdown(_rounds(Path(f'{config.run_dir(name, seed)}-rounds')))}")
     print(f"\ntwelve colour numbers on the pool: {_colour_on_pool(config, labelled_table, pool_table)}")
 
 
@@ -108,18 +131,25 @@ def _split(config: BenchmarkConfig) -> tuple[Path, Path]:
     return paths
 
 
-def _starts(config: BenchmarkConfig, labelled_table: Path, folds: Path) -> pd.DataFrame:
+def _labelled(config: BenchmarkConfig, labelled_table: Path, folds: Path) -> tuple[Labelled, Floats]:
+    """The labelled images, and what twelve colour numbers score on them."""
     pool = ImagePool({"labelled": config.images})
     settings = LabelledConfig(images=config.images, table=labelled_table, folds=folds, group="lesion_id")
     labelled = read_labelled(settings, pool, "labelled")
-    scores: dict[str, Floats] = {"twelve colour numbers": colour_baseline(labelled, pool)}
-    for name in config.starts:
-        oof = pd.read_csv(config.out / name / "oof.csv").set_index("isic_id")
-        scores[name] = oof.loc[labelled.ids, "p_malignant"].to_numpy(float)
+    return labelled, colour_baseline(labelled, pool)
+
+
+def _scores(config: BenchmarkConfig, labelled: Labelled, seed: int) -> dict[str, Floats]:
+    """Out-of-fold scores of each start, in the order of `labelled`."""
+    tables = {name: pd.read_csv(config.run_dir(name, seed) / "oof.csv").set_index("isic_id") for name in config.starts}
+    return {name: oof.loc[labelled.ids, "p_malignant"].to_numpy(float) for name, oof in tables.items()}
+
+
+def _starts(config: BenchmarkConfig, labelled: Labelled, scores: Mapping[str, Floats]) -> pd.DataFrame:
     rows = []
     for name, score in scores.items():
         row = {"start": name}
-        for label, metric in (("AUC", roc_auc), ("pAUC", partial_auc)):
+        for label, metric in METRICS.items():
             row[label] = "{:.3f} [{:.3f}, {:.3f}]".format(
                 *bootstrap(metric, labelled.target, score, labelled.groups)[:3]
             )
@@ -129,6 +159,22 @@ def _starts(config: BenchmarkConfig, labelled_table: Path, folds: Path) -> pd.Da
                     row[f"{label} - {other}"] = "{:+.3f} [{:+.3f}, {:+.3f}]".format(*difference[:3])
         rows.append(row)
     return pd.DataFrame(rows).fillna("")
+
+
+def _over_seeds(
+    config: BenchmarkConfig, labelled: Labelled, scores: Mapping[int, Mapping[str, Floats]]
+) -> pd.DataFrame:
+    rows = {name: {"start": name} for name in (COLOUR, *config.starts)}
+    for label, metric in METRICS.items():
+        values = {name: [metric(labelled.target, scores[seed][name]) for seed in config.seeds] for name in rows}
+        for name, row in rows.items():
+            own = values[name]
+            row[label] = f"{mean(own):.3f} [{min(own):.3f}, {max(own):.3f}]"
+            for other in config.against:
+                if name != other:
+                    low, high = min(own) - max(values[other]), max(own) - min(values[other])
+                    row[f"{label} - {other}"] = f"{mean(own) - mean(values[other]):+.3f} [{low:+.3f}, {high:+.3f}]"
+    return pd.DataFrame(list(rows.values())).fillna("")
 
 
 def _rounds(run_dir: Path) -> pd.DataFrame:
