@@ -1,65 +1,89 @@
-"""A pretraining whose views are made before it begins: the pure compute that benchmarks/pretrain.py compares runs with.
+"""A pretraining on one batch that is on the device before it begins: the pure compute that benchmarks/pretrain.py reports.
 
     accelerate launch benchmarks/ready_views.py run_dir=RUN data.sources.images=FOLDER [key=value ...]
 
-The same configuration, task and loop as `ssl_isic/pretrain.py`; only the loader differs, which stacks views that are in
-memory, in the training process. Nothing is monitored and no backbone is saved.
+The same configuration, task and loop as `ssl_isic/pretrain.py`; only the loader differs, which hands out the same tensors at
+each step. Nothing is monitored and no backbone is saved. `compute.json` in the run's folder has the floating-point operations
+of the task's forward and backward passes for an image, and the most memory of a GPU that tensors took.
 """
 
+import json
 import sys
 from collections.abc import Sequence
-from typing import Any
+from itertools import repeat
 
 import numpy as np
+import torch
 from accelerate.utils import set_seed
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
+from ssl_isic import loop
 from ssl_isic.config import read_filled_config
 from ssl_isic.data.images import ImagePool
-from ssl_isic.data.loading import Draw, TrainingImages, steps_per_epoch
+from ssl_isic.data.loading import DRAWN, Batch, BatchLayout, TrainingStream, steps_per_epoch, training_loader
 from ssl_isic.data.workers import LoaderConfig
 from ssl_isic.defaults import fill_defaults
 from ssl_isic.errors import command
-from ssl_isic.loop import build_accelerator, fit, total_steps
 from ssl_isic.methods.method import RunShape
 from ssl_isic.pool import Pool
 from ssl_isic.pretraining import PretrainConfig
+from ssl_isic.stepper import to_device
+from ssl_isic.task import Task
 
-
-class ReadyImages(TrainingImages):
-    """The samples of another dataset's first batch, made once, in place of all."""
-
-    def __init__(self, images: TrainingImages, batch_size: int) -> None:
-        super().__init__(images.pool, images.indices, images.views, images.seed)
-        self._ready = [images[Draw(row, row)] for row in range(batch_size)]
-
-    def __getitem__(self, draw: Draw) -> dict[str, Any]:
-        return self._ready[draw.position % len(self._ready)]
+COMPUTE = "compute.json"
+COUNTED_IMAGES = 8
 
 
 @command
 def main(argv: Sequence[str]) -> None:
-    """Train on the views of one batch."""
+    """Train on one batch."""
     config, _ = read_filled_config(PretrainConfig, argv, "benchmarks/ready_views.py", fill_defaults)
     config.run_dir.mkdir(parents=True, exist_ok=True)
     pool = Pool(config.data, ImagePool(config.data.sources))
-    accelerator = build_accelerator(config.loop, config.run_dir)
+    accelerator = loop.build_accelerator(config.loop, config.run_dir)
     set_seed(config.seed)
-    rows = np.arange(len(pool.images))
+    rows, no_workers = np.arange(len(pool.images)), LoaderConfig(workers=0)
     order = pool.order(rows, config.seed)
-    steps = RunShape(config.views.size, steps_per_epoch(order, config.loop.batch_size), total_steps(config.loop, order))
+    total = loop.total_steps(config.loop, order)
+    shape = RunShape(config.views.size, steps_per_epoch(order, config.loop.batch_size), total)
     images = pool.dataset(rows, config.method.build_views(config.views), config.seed, config.group_columns())
-    fit(
-        config.method.build(config.backbone, steps),
-        ReadyImages(images, config.loop.batch_size),
+    stream = TrainingStream(order, BatchLayout(config.loop.batch_size, config.loop.accumulate, 0, 1), 0, total)
+    batch = next(training_loader(images, stream, no_workers, pin_memory=False))
+    flops = flops_an_image(config.method.build(config.backbone, shape), batch)
+    bad, drawn, batch = batch.pop("bad"), batch.pop(DRAWN, None), to_device(batch, accelerator.device)
+    if drawn is not None:
+        batch["views"] = images.views.finished(batch["views"], drawn)
+    loop.training_loader = lambda *_, **__: (
+        {**one, "bad": bad} for one in repeat(batch)
+    )  # what fit() asks for batches
+    loop.fit(
+        config.method.build(config.backbone, shape),
+        images,
         order,
         accelerator=accelerator,
         config=config.loop,
-        loader=LoaderConfig(workers=0),
+        loader=no_workers,
         optim=config.optim,
         run_dir=config.run_dir,
         seed=config.seed,
         title=config.method.name,
     )
+    device_bytes = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
+    (config.run_dir / COMPUTE).write_text(json.dumps({"flops_an_image": flops, "device_bytes": device_bytes}))
+
+
+def flops_an_image(task: Task, batch: Batch) -> float:
+    """Floating-point operations of products in one forward and backward pass, two for a multiply and add."""
+    few: Batch = {
+        name: value[:COUNTED_IMAGES] if isinstance(value, Tensor) else [view[:COUNTED_IMAGES] for view in value]
+        for name, value in batch.items()
+        if name != "bad"
+    }
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):  # whose products are counted
+        task.train()(few, 0)["loss"].backward()
+    return float(counter.get_total_flops() / COUNTED_IMAGES)
 
 
 if __name__ == "__main__":

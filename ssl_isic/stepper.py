@@ -72,11 +72,11 @@ class Stepper:
         self.log.waited_s += time.perf_counter() - started
         self.log.note_bad(batch.pop("bad"))
         drawn = batch.pop(DRAWN, None)
-        batch = _to_device(batch, self.accelerator.device)
+        batch = to_device(batch, self.accelerator.device)
         return batch if drawn is None else {**batch, "views": self.views.finished(batch["views"], drawn)}
 
 
-def _to_device(batch: Batch, device: torch.device) -> Batch:
+def to_device(batch: Batch, device: torch.device) -> Batch:
     moved: Batch = {}
     for name, value in batch.items():
         if isinstance(value, Tensor):

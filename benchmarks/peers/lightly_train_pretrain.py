@@ -78,6 +78,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--local-crops", type=int, default=6, help="local crops an image (DINO)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--precision", choices=["no", "bf16"], help="default: lightly-train's")
     return parser
 
 
@@ -102,7 +103,9 @@ def pretrain_arguments(options: argparse.Namespace, model: nn.Module) -> dict[st
     if options.method == "dino":
         local = {"num_views": options.local_crops, "view_size": (options.local_size, options.local_size)}
         transform["local_view"] = local if options.local_crops else None
+    precision = {None: {}, "no": {"precision": "32-true"}, "bf16": {"precision": "bf16-mixed"}}[options.precision]
     return {
+        **precision,
         "out": options.out.with_name(f"{options.out.stem}-run"),
         "overwrite": True,
         "data": options.images,

@@ -2,8 +2,9 @@
 
     peer/bin/python benchmarks/peers/lightly_train_speed.py JPEG_FOLDER TIMES.json --steps 50 [--ready] [options]
 
-The options are those of lightly_train_pretrain.py. TIMES.json is the moment, in seconds, at which each step entered the network
-(DINO: the teacher). With --ready, one batch of noise is handed to every step by the same training loop, in place of images.
+The options are those of lightly_train_pretrain.py. TIMES.json holds the moment, in seconds, at which each step entered the
+network (DINO: the teacher), and the most memory of a GPU that torch's tensors took. With --ready, one batch of noise is handed
+to every step by the same training loop, in place of images.
 """
 
 import json
@@ -53,7 +54,8 @@ def main() -> None:
         loader = ready_loader(options.steps, options.batch_size, [options.image_size] * 2 + local)
         train_helpers.get_dataloader = lambda **_: loader  # no argument of lightly-train's takes one
     peer.lightly_train.pretrain(**words)
-    options.out.write_text(json.dumps(clock.started_s))
+    device_bytes = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
+    options.out.write_text(json.dumps({"started_s": clock.started_s, "device_bytes": device_bytes}))
 
 
 if __name__ == "__main__":
