@@ -9,8 +9,9 @@ Every start is fine-tuned and given pseudo-label rounds with the same folds, see
 out-of-fold on the labelled lesions, and of the folds' mean on the pool, whose truth training never sees; intervals are
 bootstraps over lesions. A finished step is not run again.
 
-With `seeds=[0,1,2]` each start is fine-tuned once for every seed, from `runs/simclr-seed{seed}/backbone`, say; a table of
-means and ranges over seeds follows. The range of a difference goes from the worst seed less the other's best to the opposite.
+With `seeds=[0,1,2]` each start is fine-tuned once for every seed; `simclr: "runs/simclr-seed{seed}/backbone"` is a backbone for
+each. A table of means and ranges over seeds follows; the range of a difference goes from the worst seed less the other's best
+to the opposite.
 """
 
 import sys
