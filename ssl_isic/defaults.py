@@ -19,6 +19,7 @@ from ssl_isic.sharding import sharding_plugin
 SIZES_LOOKED_AT = 200
 FULL_POOL = 400_000
 FEWEST_EPOCHS, MOST_EPOCHS = 100, 800
+DIGITS = 5  # of a value that a rule makes; the rules are no finer, and it is read by people
 
 
 class Filled(NamedTuple):
@@ -109,7 +110,7 @@ def _with(config: PretrainConfig, rules: list[Default], known: Mapping[str, str]
     tree: dict[str, Any] = config.model_dump()
     for rule in rules:
         section, _, leaf = rule.key.partition(".")
-        tree[section][leaf] = rule.value
+        tree[section][leaf] = float(f"{rule.value:.{DIGITS}g}") if isinstance(rule.value, float) else rule.value
     return Filled(
         validate(PretrainConfig, tree, source="defaults"), {**known, **{rule.key: rule.rule for rule in rules}}
     )

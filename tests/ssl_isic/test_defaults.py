@@ -187,5 +187,10 @@ def test_print_config_shows_each_derived_value_with_its_rule(
     assert yaml.safe_load(text)["loop"] == filled.config.model_dump(mode="json")["loop"]
 
 
+def test_what_a_rule_makes_is_written_with_five_digits(lesions: Path) -> None:
+    filled = fill_defaults(config_of(lesions, loop={"batch_size": 16}))
+    assert filled.config.optim.lr == 3.5355e-4  # 1e-3 x sqrt(16 / 128)
+
+
 def test_the_size_of_the_images_is_that_of_the_files(lesions: Path) -> None:
     assert 40 <= median_side(ImagePool({"train": lesions})) <= 64
