@@ -50,7 +50,7 @@ SIMCLR = [
 BASIC_BLOCKS = ["--fsdp_transformer_layer_cls_to_wrap", "BasicBlock"]
 CASES = {
     "dino": ([], [*DINO, "optim.name=sgd", "optim.lr=0.1"]),
-    "simclr": (BASIC_BLOCKS, [*SIMCLR, "optim.name=lars", "optim.lr=0.05"]),
+    "simclr": (BASIC_BLOCKS, [*SIMCLR, "optim.name=lars", "optim.lr=0.05", "loop.clip_norm=3.0"]),
 }
 
 
