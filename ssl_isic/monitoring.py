@@ -67,9 +67,11 @@ def hold_out(config: MonitorConfig, pool: Pool, seed: int) -> HeldOut:
         InputError: labels that are not 0 or 1, or of one class only.
     """
     size = min(config.images, int(LARGEST_SHARE * len(pool.images)))
-    size = 0 if size < FEWEST else size
+    if size < FEWEST:
+        none = np.empty(0, np.int64)
+        return HeldOut(none, none, None, None)
     rng, lesions = np.random.default_rng([seed, len(pool.images)]), pool.lesions()
-    if config.target is None or size == 0:
+    if config.target is None:
         every = _lesion_by_lesion(rng.permutation(len(pool.images)), lesions)
         indices = np.sort(pool.images.from_few_shards(every, size))
         return HeldOut(indices, _photographs(lesions, indices), None, None)

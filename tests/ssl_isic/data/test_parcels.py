@@ -53,6 +53,7 @@ def test_batches_arrive_as_they_were_made(workers: int, largest_bytes: int) -> N
 
 def test_batches_that_are_kept_are_not_written_over() -> None:
     kept = list(drawn(LoaderConfig(workers=2, prefetch=1), rows=80))
+    assert len(kept) == 20
     for number, parcel in enumerate(kept):
         check(parcel, 4 * number, 4 * number + 4)
 
