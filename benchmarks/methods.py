@@ -108,6 +108,8 @@ class MethodsConfig(Config):
     """Seeds of pretraining."""
     jobs: int = Field(2, ge=1)
     """Runs at a time, one thread each."""
+    ours: list[str] = []
+    """More words for our runs, such as optim.name=lars; a folder `out` of their own keeps them apart."""
     cases: list[str] = [case.name for case in CASES]
     """Which of the runs; the tables are of those that are finished."""
 
@@ -165,7 +167,7 @@ def _our_words(config: MethodsConfig, run: Run) -> list[str]:
         words.append(f"method.local_crops={config.local_crops}")
     if case.start == "imagenet":
         words.append(f"backbone.weights={config.imagenet}")
-    return [*words, "monitor.images=0", "loop.save_every=50"]
+    return [*words, "monitor.images=0", "loop.save_every=50", *config.ours]
 
 
 def _peer_words(config: MethodsConfig, run: Run) -> list[str]:
