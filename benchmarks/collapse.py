@@ -2,7 +2,7 @@
 
     python benchmarks/collapse.py images=ham10000-image.hdf5 out=runs/collapse
 
-Each runs for 100 steps of 64 images on a small network of its kind. What the guard should do: stop the broken ones,
+Each runs for 100 steps (`steps`) of 64 images on a small network of its kind. What the guard should do: stop the broken ones,
 leave the others alone.
 """
 
@@ -12,13 +12,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pydantic import Field
+
 from ssl_isic.config import Config, read_config
 from ssl_isic.data.images import open_store
 from ssl_isic.errors import command
 from ssl_isic.pretrain import main as pretrain
 from ssl_isic.run_folder import read_metrics
 
-BATCH, STEPS = 64, 100
+BATCH = 64
 NO_CENTER = ["method.name=dino", "method.center_momentum=1"]
 CASES = {
     "simclr": ["method.name=simclr", "backbone.model=resnet10t"],
@@ -40,12 +42,14 @@ CASES = {
 
 
 class CollapseConfig(Config):
-    """Run each method for 100 steps under the guard."""
+    """Run each method for a few steps under the guard."""
 
     images: Path
     """HDF5 or folder of images."""
     out: Path = Path("runs/collapse")
     """Folder for the runs."""
+    steps: int = Field(100, ge=1)
+    """Optimizer steps of each run."""
     cases: list[str] = list(CASES)
     """Which of the cases to run."""
 
@@ -63,7 +67,7 @@ def main(argv: Sequence[str]) -> None:
 def _row(config: CollapseConfig, name: str) -> str:
     run_dir = config.out / name.replace(", ", "-").replace(" ", "-")
     words = [f"run_dir={run_dir}", f"data.sources.images={config.images}", "data.workers=0", "views.size=64"]
-    words += ["views.local_size=32", f"loop.batch_size={BATCH}", f"loop.epochs={_epochs(config.images)}"]
+    words += ["views.local_size=32", f"loop.batch_size={BATCH}", f"loop.epochs={_epochs(config)}"]
     said = io.StringIO()
     with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
         code = pretrain([*words, "monitor.images=0", "loop.log_every=20", *CASES[name]])
@@ -74,8 +78,8 @@ def _row(config: CollapseConfig, name: str) -> str:
     return f"| {name} | {last['step']} | {' | '.join(shown)} | {entropies} | {verdict} |"
 
 
-def _epochs(images: Path) -> float:
-    return STEPS / (len(open_store(images).ids) // BATCH)
+def _epochs(config: CollapseConfig) -> float:
+    return config.steps / (len(open_store(config.images).ids) // BATCH)
 
 
 if __name__ == "__main__":
