@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from ssl_isic.data.cleaning import CleanNames
+from ssl_isic.data.grouping import joined
 from ssl_isic.data.groups import BalancedByGroup, SameGroup, find_column, numbered, pool_column
 from ssl_isic.data.images import ImagePool
 from ssl_isic.data.loading import Order, ShuffledOrder, TrainingImages
+from ssl_isic.data.near_duplicates import NO_PAIRS
 from ssl_isic.data.ram_cache import CachedLoaderConfig
 from ssl_isic.data.remote import Location
 from ssl_isic.data.shard_order import WindowedOrder
@@ -66,9 +68,14 @@ class Pool:
     images: ImagePool
 
     def groups(self, kind: Kind) -> NDArray[np.int64]:
-        """A number for each patient or lesion, (N,); an image without a row has one of its own."""
+        """A number for each patient or lesion, (N,); an image without a row has one of its own.
+
+        Photographs of one lesion are of one patient, whether or not the tables name who that is.
+        """
         column: str = getattr(self.config, kind)
-        return numbered(pool_column(self.images, self.config.tables, column, f"data.{kind}"))
+        values = pool_column(self.images, self.config.tables, column, f"data.{kind}")
+        lesions = find_column(self.images, self.config.tables, self.config.lesion) if kind == "patient" else None
+        return numbered(values) if lesions is None else joined({"patient": values, "lesion": lesions}, NO_PAIRS)
 
     def lesions(self) -> NDArray[np.int64]:
         """A number for each lesion, (N,); each image is one where the tables do not say."""

@@ -120,6 +120,31 @@ def test_no_photograph_of_a_held_out_lesion_is_trained_on(
         assert len(held_out.left_out) < 74, "those of the last lesion"
 
 
+def test_photographs_of_a_lesion_are_of_one_patient_though_the_table_does_not_say_whose(
+    many: dict[str, Path], redness: np.ndarray[Any, np.dtype[np.float64]], tmp_path: Path
+) -> None:
+    more = with_reddest(350, many, redness, tmp_path)
+    table = pd.read_csv(more["table"])
+    known = np.arange(IMAGES) < 300  # two a patient; of the others only the lesion is known
+    lesion = np.arange(IMAGES) // 4
+    pd.DataFrame(
+        {
+            "isic_id": table["isic_id"],
+            "target": table["target"],
+            "patient_id": table["patient_id"].where(known),
+            "lesion_id": pd.Series(lesion).where(~known).map("L{:.0f}".format, na_action="ignore"),
+        }
+    ).to_csv(tmp_path / "mixed.csv", index=False)
+    pool = pool_of({**more, "table": tmp_path / "mixed.csv"})
+    expected = np.where(known, np.arange(IMAGES) // 2, IMAGES + lesion)
+    groups = pool.groups("patient")
+    assert np.array_equal(groups[:, None] == groups[None, :], expected[:, None] == expected[None, :])
+    held_out = hold_out(MonitorConfig(target="target"), pool, 0)
+    assert held_out.groups is not None
+    same = expected[held_out.indices]
+    assert np.array_equal(held_out.groups[:, None] == held_out.groups[None, :], same[:, None] == same[None, :])
+
+
 def test_of_a_source_in_shards_few_shards_are_held_out_of(many: dict[str, Path], tmp_path: Path) -> None:
     index = write_shards(ShardsConfig(images=many["images"], out=tmp_path / "shards", shard_mb=0.12))
     assert len(index.shards) >= 10
