@@ -27,7 +27,7 @@ from ssl_isic.data.loading import (
 from ssl_isic.data.workers import LoaderConfig
 from ssl_isic.errors import InputError, InterruptedRun
 from ssl_isic.interrupt import StopRequest
-from ssl_isic.optim import OptimConfig, build_optimizer
+from ssl_isic.optim import OptimConfig, build_optimizer, standing_still
 from ssl_isic.run_log import RunLog
 from ssl_isic.schedules import cosine, is_due, warmup_cosine
 from ssl_isic.sharding import (
@@ -57,7 +57,8 @@ class LoopConfig(Config):
     accumulate: int = Field(1, ge=1)
     """Micro-batches of one optimizer step. SimCLR gains no negatives from it."""
     clip_norm: float | None = Field(3.0, gt=0)
-    """Gradients are clipped to this norm; null leaves them."""
+    """Gradients are clipped to this norm of all of them together; null leaves them. DINO's authors clip each weight's by
+    itself, DINOv2's those of the backbone and of each head."""
     mixed_precision: Literal["no", "bf16", "fp16"] | None = None
     """Null takes what `accelerate launch` was told."""
     compile: bool = False
@@ -78,22 +79,24 @@ class LoopConfig(Config):
 
 @dataclass(frozen=True)
 class Schedules:
-    """What the loop sets before each step: functions of the step."""
+    """What the loop sets before each step."""
 
-    lr: Callable[[int], float]
+    lr: Callable[[int, int], float]
+    """Of the step, and of the steps for which what has this rate stood still at first: its warm-up begins after them."""
     weight_decay: Callable[[int], float]
+    """Of the step."""
 
 
 def schedules_of(config: OptimConfig, batch_size: int, total_steps: int, steps_an_epoch: int) -> Schedules:
     """The learning rate and weight decay that `config` describes, for a run of `total_steps`."""
-    warmup = min(round(config.warmup_epochs * steps_an_epoch), total_steps // 2)
+    warmup, peak = round(config.warmup_epochs * steps_an_epoch), config.peak_lr(batch_size)
     end_decay = config.weight_decay if config.end_weight_decay is None else config.end_weight_decay
-    return Schedules(
-        lr=partial(
-            warmup_cosine, total=total_steps, warmup=warmup, start=config.peak_lr(batch_size), end=config.end_lr
-        ),
-        weight_decay=partial(cosine, total=total_steps, start=config.weight_decay, end=end_decay),
-    )
+
+    def lr(step: int, stood_still: int) -> float:
+        left = total_steps - stood_still
+        return warmup_cosine(max(0, step - stood_still), left, min(warmup, left // 2), peak, config.end_lr)
+
+    return Schedules(lr, partial(cosine, total=total_steps, start=config.weight_decay, end=end_decay))
 
 
 def total_steps(config: LoopConfig, order: Order) -> int:
@@ -153,7 +156,8 @@ def fit(
     schedules = schedules_of(optim, config.batch_size, total, per_epoch)
     layout = BatchLayout(config.batch_size, config.accumulate, accelerator.process_index, accelerator.num_processes)
     network = WholeNetwork(task, accelerator)
-    model, optimizer = _prepare(task, optim, config, accelerator)
+    heads_first = min(round(optim.heads_first_epochs * per_epoch), total)
+    model, optimizer = _prepare(task, optim, config, accelerator, heads_first)
     folder = run_dir / "checkpoints"
     saved = list_checkpoints(folder)
     progress = load_checkpoint(accelerator, saved[-1]) if saved else Progress()
@@ -161,7 +165,6 @@ def fit(
     on_gpu = accelerator.device.type == "cuda"
     batches = training_loader(dataset, stream, loader, pin_memory=on_gpu)
     log = RunLog(accelerator, run_dir, dataset, progress, config.batch_size, per_epoch, total, title)
-    heads_first = round(optim.heads_first_epochs * per_epoch)
     stepper = Stepper(
         model, task, optimizer, accelerator, config.accumulate, config.clip_norm, seed, log, heads_first, dataset.views
     )
@@ -193,7 +196,7 @@ def fit(
 
 
 def _prepare(
-    task: Task, optim: OptimConfig, config: LoopConfig, accelerator: Accelerator
+    task: Task, optim: OptimConfig, config: LoopConfig, accelerator: Accelerator, heads_first: int
 ) -> tuple[nn.Module, torch.optim.Optimizer]:
     if config.sync_batch_norm and accelerator.num_processes > 1 and accelerator.device.type == "cuda":
         sync_batch_norm(task)
@@ -204,7 +207,8 @@ def _prepare(
             network.compile()
     task.train()
     on_cpu = accelerator.device.type == "cpu"
-    optimizer = build_optimizer(optim.name, task.parameter_groups(), optim.betas, fused=on_cpu)
+    groups = standing_still(task.parameter_groups(), task.held_first(), heads_first)
+    optimizer = build_optimizer(optim.name, groups, optim.betas, fused=on_cpu)
     check_layers(task, accelerator)
     prepared: tuple[nn.Module, torch.optim.Optimizer] = accelerator.prepare(task, optimizer)
     if is_sharded(accelerator):
@@ -220,7 +224,7 @@ def sync_batch_norm(task: nn.Module) -> None:
 
 def _set_schedules(optimizer: torch.optim.Optimizer, schedules: Schedules, step: int) -> None:
     for group in optimizer.param_groups:
-        group["lr"] = schedules.lr(step) * group["lr_scale"]
+        group["lr"] = schedules.lr(step, group["stands_still"]) * group["lr_scale"]
         group["weight_decay"] = schedules.weight_decay(step) if group["decays"] else 0.0
 
 

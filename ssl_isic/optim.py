@@ -1,11 +1,11 @@
 """Optimizers, and which parameter gets which learning rate and weight decay."""
 
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import torch
 from lightly.utils.lars import LARS
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import nn
 
 from ssl_isic.config import Config
@@ -31,9 +31,17 @@ class OptimConfig(Config):
     end_weight_decay: float | None = Field(None, ge=0)
     """Weight decay at the last step, reached on a cosine; null keeps it constant."""
     heads_first_epochs: float = Field(0.0, ge=0)
-    """Epochs in which only the heads learn, while the network stands still: a gentle start from weights."""
+    """Epochs in which only the heads learn, while the network stands still: a gentle start from weights. Its warm-up begins
+    after them."""
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
     """AdamW's decay of its two moments."""
+
+    @model_validator(mode="after")
+    def _lars_decays(self) -> Self:
+        for key in ("weight_decay", "end_weight_decay"):
+            if self.name == "lars" and getattr(self, key) == 0:
+                raise ValueError(f"{key}=0: LARS sizes the steps only of weights that decay; set {key}=1e-9, say")
+        return self
 
     def peak_lr(self, batch_size: int) -> float:
         """The highest learning rate for `batch_size` images a step, over all ranks."""
@@ -53,6 +61,17 @@ def parameter_groups(parameters: Iterable[nn.Parameter], lr_scale: float = 1.0) 
         {"params": plain, "decays": False, "lr_scale": lr_scale, "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
+
+
+def standing_still(groups: Iterable[ParameterGroup], held: Iterable[nn.Parameter], steps: int) -> list[ParameterGroup]:
+    """`groups`, those of the parameters `held` apart: theirs have `stands_still=steps`, the others' 0."""
+    names = {id(parameter) for parameter in held} if steps else set()
+    divided = [
+        {**group, "params": [p for p in group["params"] if (id(p) in names) == waits], "stands_still": steps * waits}
+        for group in groups
+        for waits in (False, True)
+    ]
+    return [group for group in divided if group["params"]]
 
 
 def build_optimizer(

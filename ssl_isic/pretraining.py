@@ -20,8 +20,6 @@ from ssl_isic.data.views import SeededViews, ViewsConfig
 from ssl_isic.errors import InputError
 from ssl_isic.loop import LoopConfig, build_accelerator, fit, total_steps
 from ssl_isic.methods import MethodConfig
-from ssl_isic.methods.dino import DINOConfig
-from ssl_isic.methods.dinov2 import DINOv2Config
 from ssl_isic.methods.method import RunShape
 from ssl_isic.methods.multicrop import GLOBAL_CROPS
 from ssl_isic.methods.simclr import SimCLRConfig
@@ -155,5 +153,5 @@ def _micro_batch(config: LoopConfig, accelerator: Accelerator) -> int:
 def _guard(config: PretrainConfig, micro_batch: int) -> CollapseGuard | None:
     if config.monitor.collapse == "ignore":
         return None
-    prototypes = config.method.prototypes if isinstance(config.method, DINOConfig | DINOv2Config) else None
+    prototypes: int | None = getattr(config.method, "prototypes", None)
     return CollapseGuard(config.monitor.collapse, prototypes, GLOBAL_CROPS * micro_batch)

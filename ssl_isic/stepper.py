@@ -55,12 +55,12 @@ class Stepper:
         if step < self.heads_first:
             for parameter in self.task.held_first():
                 parameter.grad = None
-        if self.clip_norm is not None:
-            norm = self.accelerator.clip_grad_norm_(self.task.parameters(), self.clip_norm)
-            self.log.add({"grad_norm": whole(norm)}, step)
         hooks = self.task if isinstance(self.task, StepHooks) else None
         if hooks:
             hooks.before_optimizer(step)
+        if self.clip_norm is not None:
+            norm = self.accelerator.clip_grad_norm_(self.task.parameters(), self.clip_norm)
+            self.log.add({"grad_norm": whole(norm)}, step)
         self.optimizer.step()
         if hooks and not self.accelerator.optimizer_step_was_skipped:
             hooks.after_step(step)

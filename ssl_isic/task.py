@@ -45,7 +45,7 @@ class StepHooks(ABC):
 
     @abstractmethod
     def before_optimizer(self, step: int) -> None:
-        """Called with gradients ready and clipped, just before optimizer step `step`."""
+        """Called with the gradients of optimizer step `step`, before they are clipped."""
 
     @abstractmethod
     def after_step(self, step: int) -> None:

@@ -29,7 +29,8 @@ class ViewsConfig(Config):
     """Augmented views of one image."""
 
     preset: str = "lesion"
-    """`lesion` keeps colour and the whole lesion; `paper` is the method's paper's; another name, or a FILE.yaml of steps."""
+    """`lesion` keeps colour and the whole lesion; `paper` is the method's paper's (VICReg takes SimCLR's, LeJEPA DINO's);
+    another name, or a FILE.yaml of steps."""
     size: int = Field(96, ge=8)
     """Side of a global view, px."""
     local_size: int = Field(48, ge=8)

@@ -24,6 +24,7 @@ from ssl_isic.methods.ranks import gathered
 from ssl_isic.optim import ParameterGroup, parameter_groups
 from ssl_isic.task import Task, full_precision
 
+LR = 5e-4
 LARGEST_FREQUENCY = 3.0
 
 
@@ -54,11 +55,15 @@ class LeJEPAConfig(MethodSettings):
 
     def defaults(self, facts: DataFacts) -> list[Default]:
         decay = 5e-2 if facts.is_vit else 5e-4
+        drop_path = [Default("backbone.drop_path", 0.1, "of a ViT (LeJEPA)")] if facts.is_vit else []
         return [
             Default("optim.name", "adamw", "AdamW for all networks (LeJEPA)"),
-            Default("optim.lr", 5e-4, "5e-4 (LeJEPA)"),
+            Default("optim.lr", LR, "5e-4 (LeJEPA)"),
+            Default("optim.end_lr", LR / 1000, "a thousandth of optim.lr (LeJEPA)"),
+            Default("loop.clip_norm", None, "gradients are not clipped (LeJEPA)"),
             Default("optim.lr_batch_size", None, "one learning rate for all batch sizes (LeJEPA)"),
             Default("optim.weight_decay", decay, "5e-2 for a ViT, 5e-4 for a convolutional net (LeJEPA)"),
+            *drop_path,
             *crop_defaults(facts, "dino", local=True),
         ]
 

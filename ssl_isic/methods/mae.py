@@ -52,7 +52,12 @@ class MAEConfig(MethodSettings):
             Default("optim.betas", (0.9, 0.95), "a shorter memory of squared gradients (MAE)"),
             Default("optim.lr", 1.5e-4, "1.5e-4 for 256 images (MAE)"),
             Default("optim.lr_batch_size", 256, "the learning rate grows with the batch (MAE)"),
+            Default("optim.end_lr", 0.0, "falls to 0 (MAE)"),
+            Default(
+                "optim.warmup_epochs", min(40.0, facts.epochs / 20), "40 epochs, a twentieth of the run at most (MAE)"
+            ),
             Default("optim.weight_decay", 0.05, "0.05 (MAE)"),
+            Default("loop.clip_norm", None, "gradients are not clipped (MAE)"),
             *crop_defaults(facts, "mae"),
         ]
 
@@ -78,7 +83,7 @@ class MAE(Task):
                 f"views.size={image_size} visible; choose a lower ratio, or larger views"
             )
         if backbone.weights is None:
-            _lay_out_positions(vit)
+            _start_as_the_authors_do(vit)
         self.decoder = MAEDecoder(vit, config.decoder_width, config.decoder_depth)
         self.normalize = normalization_of(vit)
 
@@ -169,8 +174,12 @@ def sine_cosine_positions(width: int, side: int, prefix: int) -> Tensor:
     return torch.cat([torch.zeros(prefix, width), grid.float()]).unsqueeze(0)
 
 
-def _lay_out_positions(vit: VisionTransformer) -> None:
-    """Fixed sines and cosines for a network that starts from nothing, as in the paper."""
+def _start_as_the_authors_do(vit: VisionTransformer) -> None:
+    """Xavier's weights and fixed sines and cosines for a network that starts from nothing, as in the official code."""
+    vit.apply(_xavier)
+    nn.init.xavier_uniform_(vit.patch_embed.proj.weight.view(vit.embed_dim, -1))
+    if vit.cls_token is not None:
+        nn.init.normal_(vit.cls_token, std=0.02)
     prefix = 0 if vit.no_embed_class else vit.num_prefix_tokens
     positions = sine_cosine_positions(feature_size(vit), vit.patch_embed.grid_size[0], prefix)
     vit.pos_embed.data.copy_(positions)

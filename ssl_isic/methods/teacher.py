@@ -12,6 +12,7 @@ from torch import nn
 from ssl_isic.methods.method import Default, RunShape
 from ssl_isic.schedules import cosine, linear_then_constant
 
+LEAST_EMA, MOST_EMA = 0.98, 0.9995
 IMAGES_A_PROTOTYPE = 12
 FEWEST_PROTOTYPES, MOST_PROTOTYPES = 512, 65536
 
@@ -118,6 +119,12 @@ def teacher_warmup_default(epochs: float) -> Default:
     return Default(
         "method.teacher_warmup_epochs", min(30.0, round(0.3 * epochs, 1)), "30, three tenths of the run at most"
     )
+
+
+def ema_default(total_steps: int, lookback: float) -> Default:
+    """The teacher's momentum at the first step, for a moving average over the share `lookback` of the run."""
+    ema = min(max(1 - 1 / (lookback * total_steps), LEAST_EMA), MOST_EMA)
+    return Default("method.ema", round(ema, 5), f"the teacher looks back over 1/{1 / lookback:.0f} of the run")
 
 
 def prototypes_default(images: int) -> Default:

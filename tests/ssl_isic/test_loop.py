@@ -25,8 +25,13 @@ from ssl_isic.config import validate
 from ssl_isic.errors import InputError, InterruptedRun
 from ssl_isic.loop import sync_batch_norm
 from ssl_isic.methods.dino import DINO
+from ssl_isic.methods.dinov2 import DINOv2
+from ssl_isic.methods.lejepa import LeJEPA
+from ssl_isic.methods.mae import MAE
 from ssl_isic.methods.method import RunShape
 from ssl_isic.methods.simclr import SimCLR, SimCLRConfig
+from ssl_isic.methods.vicreg import VICReg
+from ssl_isic.optim import OptimConfig
 from ssl_isic.pretraining import PretrainConfig, pretrain
 from ssl_isic.run_folder import read_metrics
 from ssl_isic.stepper import seed_step
@@ -50,6 +55,17 @@ DINO_VIT: dict[str, Any] = {
         "freeze_last_layer_epochs": 0.5,
     },
 }
+VIT = {"model": "test_vit", "drop_path": 0.3}
+DINOV2_VIT: dict[str, Any] = {"backbone": VIT, "method": {**DINO_VIT["method"], "name": "dinov2"}}
+LEJEPA_VIT: dict[str, Any] = {
+    "backbone": VIT,
+    "method": {"name": "lejepa", "local_crops": 2, "hidden_size": 32, "slices": 16},
+}
+MAE_VIT: dict[str, Any] = {
+    "backbone": VIT,
+    "method": {"name": "mae", "mask_ratio": 0.5, "decoder_depth": 1, "decoder_width": 32},
+}
+VICREG: dict[str, Any] = {**SIMCLR, "method": {"name": "vicreg", "hidden_size": 32, "projection_size": 16}}
 
 
 def config_of(run_dir: Path, images: Path, method: dict[str, Any], **loop: Any) -> PretrainConfig:
@@ -95,7 +111,10 @@ def send_sigterm_after(step: int, task_type: type[Any], monkeypatch: pytest.Monk
     monkeypatch.setattr(task_type, "forward", forward)
 
 
-@pytest.mark.parametrize(("method", "task_type"), [(SIMCLR, SimCLR), (DINO_VIT, DINO)])
+@pytest.mark.parametrize(
+    ("method", "task_type"),
+    [(SIMCLR, SimCLR), (DINO_VIT, DINO), (DINOV2_VIT, DINOv2), (LEJEPA_VIT, LeJEPA), (MAE_VIT, MAE), (VICREG, VICReg)],
+)
 def test_an_interrupted_run_goes_on_to_the_same_bits(
     method: dict[str, Any], task_type: type[Any], tmp_path: Path, lesions: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,6 +155,26 @@ def test_micro_batches_give_the_step_of_one_big_batch(tmp_path: Path, lesions: P
             assert second[key] == pytest.approx(first[key], rel=1e-4)
     center_one, center_four = (final_weights(tmp_path / n)["centering.center"] for n in ("one", "four"))
     torch.testing.assert_close(center_four, center_one, rtol=1e-3, atol=1e-5)
+
+
+def test_accumulation_adds_no_negatives(tmp_path: Path, lesions: Path) -> None:
+    for name, accumulate, negatives in (("one", 1, 2 * 8 - 2), ("two", 2, 2 * 4 - 2)):
+        pretrain(config_of(tmp_path / name, lesions, SIMCLR, accumulate=accumulate, epochs=0.5, workers=0))
+        rows = read_metrics(tmp_path / name / "metrics.jsonl")
+        assert [row["negatives"] for row in rows] == [negatives] * len(rows)
+
+
+def test_gradients_are_clipped_to_the_norm_of_all_that_move(tmp_path: Path, lesions: Path) -> None:
+    """The first step of SGD is as long as the rate times the norm; prototypes that stand still have no part in it."""
+    config = config_of(tmp_path, lesions, DINO_VIT, clip_norm=0.01, epochs=1 / 6, workers=0)
+    optim = {"name": "sgd", "lr": 0.1, "lr_batch_size": None, "warmup_epochs": 0, "weight_decay": 0}
+    method = config.method.model_copy(update={"freeze_last_layer_epochs": 1.0})
+    pretrain(config.model_copy(update={"optim": OptimConfig.model_validate(optim), "method": method}))
+    start, end = initial_weights(DINO_VIT), final_weights(tmp_path)
+    moved = {key: end[key] - value for key, value in start.items() if key.startswith("student")}
+    assert not any(change.any() for key, change in moved.items() if "last_layer" in key)
+    length = torch.stack([change.double().norm() for change in moved.values()]).norm()
+    assert length.item() == pytest.approx(0.1 * 0.01, rel=1e-3)
 
 
 @pytest.mark.parametrize("what", ["loss", "gradient"])

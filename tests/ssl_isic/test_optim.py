@@ -4,11 +4,12 @@ from typing import Literal
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from ssl_isic.backbones import BackboneConfig, build_backbone
 from ssl_isic.loop import schedules_of
-from ssl_isic.optim import OptimConfig, build_optimizer, parameter_groups
+from ssl_isic.optim import OptimConfig, build_optimizer, parameter_groups, standing_still
 
 LR, DECAY, BETA1, BETA2, EPS, MOMENTUM, TRUST = 0.1, 0.01, 0.9, 0.999, 1e-8, 0.9, 0.001
 
@@ -69,9 +70,9 @@ def test_two_steps_by_hand(name: Literal["adamw", "sgd", "lars"], fused: bool) -
 def test_the_learning_rate_grows_with_the_batch_and_the_decay_with_time() -> None:
     config = OptimConfig(lr=5e-4, warmup_epochs=2, weight_decay=0.04, end_weight_decay=0.4, end_lr=1e-6)
     schedules = schedules_of(config, batch_size=512, total_steps=100, steps_an_epoch=10)
-    assert schedules.lr(19) == pytest.approx(1e-3)
-    assert schedules.lr(9) == pytest.approx(5e-4)
-    assert schedules.lr(99) == pytest.approx(1e-6)
+    assert schedules.lr(19, 0) == pytest.approx(1e-3)
+    assert schedules.lr(9, 0) == pytest.approx(5e-4)
+    assert schedules.lr(99, 0) == pytest.approx(1e-6)
     assert (schedules.weight_decay(0), schedules.weight_decay(99)) == pytest.approx((0.04, 0.4))
     unscaled = OptimConfig(lr=5e-4, lr_batch_size=None)
     assert unscaled.peak_lr(4096) == 5e-4
@@ -82,5 +83,35 @@ def test_a_short_run_warms_up_for_half_of_its_steps_at_most() -> None:
     schedules = schedules_of(
         OptimConfig(lr=1, warmup_epochs=10, lr_batch_size=None), 8, total_steps=10, steps_an_epoch=5
     )
-    assert max(range(10), key=schedules.lr) in (4, 5)
-    assert schedules.lr(4) == 1.0
+    assert max(range(10), key=lambda step: schedules.lr(step, 0)) in (4, 5)
+    assert schedules.lr(4, 0) == 1.0
+
+
+def test_what_stood_still_warms_up_when_it_begins() -> None:
+    """10 steps an epoch, 2 epochs of warm-up, the network held for one: its rate at step 10 is what the head had at 0."""
+    schedules = schedules_of(OptimConfig(lr=1, lr_batch_size=None, warmup_epochs=2, end_lr=0.1), 8, 100, 10)
+    assert [schedules.lr(step, 10) for step in (10, 11, 29)] == pytest.approx([0.05, 0.1, 1.0])
+    assert schedules.lr(99, 10) == pytest.approx(0.1)
+    long = schedules_of(OptimConfig(lr=1, lr_batch_size=None, warmup_epochs=2), 8, 20, 10)
+    assert max(long.lr(step, 18) for step in range(18, 20)) == 1.0, "two steps are left: half of them warm up"
+
+
+def test_parameters_that_stand_still_are_groups_of_their_own() -> None:
+    backbone, head = nn.Linear(2, 2), nn.Linear(2, 1)
+    groups = parameter_groups([*backbone.parameters(), *head.parameters()])
+    divided = standing_still(groups, backbone.parameters(), 7)
+    assert [(group["stands_still"], group["decays"], len(group["params"])) for group in divided] == [
+        (0, True, 1),
+        (7, True, 1),
+        (0, False, 1),
+        (7, False, 1),
+    ]
+    assert divided[1]["params"][0] is backbone.weight
+    whole = standing_still(groups, backbone.parameters(), 0)
+    assert [(group["stands_still"], len(group["params"])) for group in whole] == [(0, 2), (0, 2)]
+
+
+@pytest.mark.parametrize("key", ["weight_decay", "end_weight_decay"])
+def test_lars_without_decay_is_refused(key: str) -> None:
+    with pytest.raises(ValidationError, match=rf"{key}=0: LARS sizes the steps only of weights that decay"):
+        OptimConfig(name="lars", **{key: 0.0})  # type: ignore[arg-type]

@@ -98,6 +98,16 @@ def test_two_steps_are_those_of_algorithm_1(optimizer_step: OptimizerStep, plain
     assert center.abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("locals_", [0, LOCAL])
+def test_batch_norm_of_the_students_head_sees_all_views_at_once(locals_: int) -> None:
+    """As in the official code, which joins the features of all resolutions before the head."""
+    task = build("test_resnet", head_batch_norm=True, local_crops=locals_).train()
+    seen: list[Tensor] = []
+    task.student_head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    task(batch_of(sizes=(32, 32, *[16] * locals_)), 0)
+    assert [len(features) for features in seen] == [4 * (2 + locals_)]
+
+
 def test_accumulation_moves_teacher_and_center_once_a_step_as_one_big_batch_does(optimizer_step: OptimizerStep) -> None:
     halves = [batch_of(4, seed=k) for k in range(2)]
     whole: Batch = {"views": [torch.cat(pair) for pair in zip(*(half["views"] for half in halves), strict=True)]}

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -463,6 +464,12 @@ def test_the_defaults_are_the_official_ones_and_keys_that_exist(tmp_path: Path) 
     values = {default.key: default.value for default in DINOv2Config().defaults(facts)}
     assert values["optim.lr"] == pytest.approx(4e-3 / 2**0.5)
     assert values["optim.lr_batch_size"] is None
+    emas = [
+        {d.key: d.value for d in DINOv2Config().defaults(replace(facts, total_steps=n))}["method.ema"]
+        for n in (10**3, 125_000, 10**7)
+    ]
+    assert emas == [0.98, 0.992, 0.9995]
+    assert values["backbone.drop_path"] == 0.1
     assert (values["optim.weight_decay"], values["optim.end_weight_decay"]) == (0.04, 0.4)
     assert (values["method.prototypes"], values["method.teacher_warmup_epochs"]) == (32768, pytest.approx(15.0))
     tree: dict[str, Any] = {"run_dir": tmp_path, "data": {"sources": {"a": tmp_path}}, "method": {"name": "dinov2"}}

@@ -229,7 +229,10 @@ def test_the_optimizer_is_the_authors(is_vit: bool, decay: float) -> None:
     optim = {key: value for key, value in values.items() if key.startswith("optim.")}
     assert optim == {
         "optim.name": "adamw",
+        "optim.end_lr": 5e-7,
         "optim.lr": 5e-4,
         "optim.lr_batch_size": None,
         "optim.weight_decay": decay,
     }
+    assert values["loop.clip_norm"] is None
+    assert values.get("backbone.drop_path") == (0.1 if is_vit else None)

@@ -10,7 +10,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssl_isic.backbones import BackboneConfig, build_backbone, save_backbone
 from ssl_isic.config import validate
@@ -204,6 +204,22 @@ def test_positions_are_those_of_the_image_size(model: str, prefix: int) -> None:
     torch.testing.assert_close(sine_cosine_positions(32, 4, prefix), expected(32))
 
 
+def test_an_encoder_from_nothing_starts_as_in_the_official_code() -> None:
+    """Linear layers and the patch embedding uniform within Xavier's bound and without biases, the class token small."""
+    vit = build().encoder.vit.requires_grad_(False)
+    layers = [module for module in vit.modules() if isinstance(module, nn.Linear)]
+    assert len(layers) > 8
+    for weight, bias in [
+        *((layer.weight, layer.bias) for layer in layers),
+        (vit.patch_embed.proj.weight.flatten(1), None),
+    ]:
+        bound = (6 / sum(weight.shape)) ** 0.5
+        assert 0.97 * bound < weight.abs().max() <= bound
+        assert weight.std() == pytest.approx(bound / 3**0.5, rel=0.03)
+        assert bias is None or not bias.any()
+    assert vit.cls_token.std() == pytest.approx(0.02, rel=0.3)
+
+
 def test_weights_that_are_given_keep_their_positions(tmp_path: Path) -> None:
     network = build_backbone(BackboneConfig(model="test_vit"), SIZE)
     save_file(network.state_dict(), tmp_path / "start.safetensors")
@@ -289,6 +305,8 @@ def test_the_defaults_are_the_papers_and_keys_that_exist(tmp_path: Path) -> None
     values = {default.key: default.value for default in MAEConfig().defaults(facts)}
     assert (values["optim.name"], values["optim.betas"]) == ("adamw", (0.9, 0.95))
     assert (values["optim.lr"], values["optim.lr_batch_size"], values["optim.weight_decay"]) == (1.5e-4, 256, 0.05)
+    assert (values["optim.end_lr"], values["loop.clip_norm"]) == (0.0, None)
+    assert values["optim.warmup_epochs"] == pytest.approx(78_000 * 512 / 400_000 / 20)
     tree: dict[str, Any] = {"run_dir": tmp_path, "data": {"sources": {"a": tmp_path}}, "method": {"name": "mae"}}
     for key, value in values.items():
         section, leaf = key.split(".")
