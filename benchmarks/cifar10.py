@@ -1,6 +1,6 @@
 """SimCLR on CIFAR-10, where published figures exist: kNN and linear accuracy after 200 epochs of batches of 512.
 
-    accelerate launch benchmarks/cifar10.py archive=cifar10-jpg.tar.xz
+    accelerate launch --num_processes 1 benchmarks/cifar10.py archive=cifar10-jpg.tar.xz
     python benchmarks/cifar10.py archive=cifar10-jpg.tar.xz images=2000 epochs=2 batch_size=128      # a trial on a CPU
 
 The settings are those of lightly's CIFAR-10 benchmark: ResNet-18 with a first convolution of 3 x 3 and no pooling behind it,
@@ -92,6 +92,8 @@ class Split(NamedTuple):
 def main(argv: Sequence[str]) -> None:
     """Pretrain, or go on, then print the table."""
     config = read_config(Cifar10Config, argv, prog="benchmarks/cifar10.py")
+    if PartialState().num_processes > 1:
+        raise InputError("what is published is of one GPU; launch with --num_processes 1")
     with PartialState().main_process_first():
         files = {split: unpacked(config, split) for split in ("train", "test")}
     run_dir = config.out / f"simclr-{config.seed}"

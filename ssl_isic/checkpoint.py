@@ -1,5 +1,7 @@
 """Checkpoints: whole or not at all, a limited number of them, and enough in each to go on to the last bit.
 
+On a GPU that is as far as its kernels repeat themselves: some add up in an order of their own.
+
 A checkpoint is a folder `step-000000120/` of Accelerate's `save_state` (weights, optimizer, scaler; under FSDP the share of
 each rank) with our `progress.json`. It is written under another name and renamed when it is complete. Random numbers need
 no state: every step seeds itself, see `stepper.seed_step`.

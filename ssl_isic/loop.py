@@ -62,7 +62,8 @@ class LoopConfig(Config):
     mixed_precision: Literal["no", "bf16", "fp16"] | None = None
     """Null takes what `accelerate launch` was told."""
     compile: bool = False
-    """Compile the backbone with torch.compile."""
+    """Compile the backbone with torch.compile. Batch norm over several GPUs breaks it up at each norm: set
+    sync_batch_norm=false with it."""
     channels_last: bool = False
     """Keep weights and images in channels-last order."""
     sync_batch_norm: bool = True
@@ -204,16 +205,24 @@ def _prepare(
         task.to(memory_format=torch.channels_last)
     if config.compile:
         for network in task.networks():
-            network.compile()
+            network.compile(dynamic=False)  # a graph for each size: those for all sizes are slower
     task.train()
-    on_cpu = accelerator.device.type == "cpu"
     groups = standing_still(task.parameter_groups(), task.held_first(), heads_first)
-    optimizer = build_optimizer(optim.name, groups, optim.betas, fused=on_cpu)
+    optimizer = build_optimizer(optim.name, groups, optim.betas, fused=_fused(accelerator))
     check_layers(task, accelerator)
     prepared: tuple[nn.Module, torch.optim.Optimizer] = accelerator.prepare(task, optimizer)
     if is_sharded(accelerator):
         start_moments(optimizer)
     return prepared
+
+
+def _fused(accelerator: Accelerator) -> bool | None:
+    """Whether AdamW is fused. A scaler of fp16 could not skip its steps, and with FSDP it has not been tried."""
+    if accelerator.device.type == "cpu":
+        return True
+    return (
+        None if is_sharded(accelerator) or accelerator.mixed_precision == "fp16" else accelerator.device.type == "cuda"
+    )
 
 
 def sync_batch_norm(task: nn.Module) -> None:

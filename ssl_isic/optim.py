@@ -1,12 +1,11 @@
 """Optimizers, and which parameter gets which learning rate and weight decay."""
 
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 import torch
-from lightly.utils.lars import LARS
-from pydantic import Field, model_validator
-from torch import nn
+from pydantic import Field
+from torch import Tensor, nn
 
 from ssl_isic.config import Config
 
@@ -35,13 +34,6 @@ class OptimConfig(Config):
     after them."""
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
     """AdamW's decay of its two moments."""
-
-    @model_validator(mode="after")
-    def _lars_decays(self) -> Self:
-        for key in ("weight_decay", "end_weight_decay"):
-            if self.name == "lars" and getattr(self, key) == 0:
-                raise ValueError(f"{key}=0: LARS sizes the steps only of weights that decay; set {key}=1e-9, say")
-        return self
 
     def peak_lr(self, batch_size: int) -> float:
         """The highest learning rate for `batch_size` images a step, over all ranks."""
@@ -78,14 +70,57 @@ def build_optimizer(
     name: Literal["adamw", "sgd", "lars"],
     groups: list[ParameterGroup],
     betas: tuple[float, float] = (0.9, 0.999),
-    fused: bool = False,
+    fused: bool | None = False,
 ) -> torch.optim.Optimizer:
     """An optimizer over `groups`; the loop sets learning rates and weight decays before each step.
 
-    `fused` makes AdamW go through a parameter once, which is quicker on a CPU; the others have no such way here.
+    `fused` makes AdamW go through a parameter once, and on a GPU through all of them; None leaves it to torch.
     """
     if name == "adamw":
         return torch.optim.AdamW(groups, lr=0.0, betas=betas, fused=fused)
     if name == "sgd":
         return torch.optim.SGD(groups, lr=0.0, momentum=0.9)
-    return LARS(groups, lr=0.0, momentum=0.9)  # type: ignore[no-any-return]
+    return LARS(groups)
+
+
+class LARS(torch.optim.Optimizer):
+    """SGD with a momentum of 0.9 in which the step of each weight that decays is sized by the weight's own length.
+
+    lightly's LARS, but for two things: it goes over all weights at once and waits for none of them on a GPU, and what decays
+    is sized at a decay of 0 too. A weight or gradient of zeros is not sized and does not decay.
+
+    Source: You et al. 2017, https://arxiv.org/abs/1708.03888, equation 6.
+    """
+
+    MOMENTUM, TRUST, EPS = 0.9, 1e-3, 1e-8
+
+    def __init__(self, groups: list[ParameterGroup]) -> None:
+        super().__init__(groups, {"lr": 0.0, "weight_decay": 0.0})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Take one step with the gradients that are there."""
+        for group in self.param_groups:
+            weights = [weight for weight in group["params"] if weight.grad is not None]
+            if not weights:
+                continue
+            updates = [weight.grad for weight in weights]
+            if group["decays"]:
+                updates = self._sized(weights, updates, group["weight_decay"])
+            for weight in weights:
+                if not self.state[weight]:
+                    self.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
+            buffers = [self.state[weight]["momentum_buffer"] for weight in weights]
+            torch._foreach_mul_(buffers, self.MOMENTUM)
+            torch._foreach_add_(buffers, updates)
+            torch._foreach_add_(weights, buffers, alpha=-group["lr"])
+
+    def _sized(self, weights: list[Tensor], gradients: list[Tensor], decay: float) -> list[Tensor]:
+        """The gradients and the decay, each as long as TRUST times its weight where decay is left out."""
+        updates = []
+        for weight, gradient in zip(weights, gradients, strict=True):
+            length, slope = weight.norm(), gradient.norm()
+            there = (length * slope > 0).to(weight.dtype)
+            rate = there * (self.TRUST * length / (slope + decay * length + self.EPS)) + (1 - there)
+            updates.append((gradient + (there * decay) * weight) * rate)
+        return updates

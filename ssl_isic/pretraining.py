@@ -65,6 +65,15 @@ class PretrainConfig(Config):
             raise ValueError(f"{missing[0]} needs data.tables.SOURCE=CSV")
         return self
 
+    @model_validator(mode="after")
+    def _compiled_blocks_are_called(self) -> Self:
+        if self.loop.compile and self.backbone.grad_checkpointing and self.method.name in ("dinov2", "mae"):
+            raise ValueError(
+                f"loop.compile would do nothing for method {self.method.name}, whose blocks backbone.grad_checkpointing "
+                "calls one by one; leave out one of the two"
+            )
+        return self
+
     def group_columns(self) -> list[Kind]:
         """The groups that the method asks about each image of a batch."""
         kind = self.method.not_negative if isinstance(self.method, SimCLRConfig) else "itself"

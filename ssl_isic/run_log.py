@@ -71,7 +71,7 @@ class RunLog:
             self._counts[name] = self._counts.get(name, 0) + 1
         for name in self._must_be_finite & outputs.keys():
             finite = torch.isfinite(outputs[name].detach())
-            here = torch.where(finite, NEVER, torch.tensor(step, device=finite.device))
+            here = torch.where(finite, NEVER, step)  # numbers, not tensors: those would be waited for on a GPU
             self._first_bad_step = torch.minimum(self._first_bad_step, here)
 
     def stepped(self) -> None:

@@ -129,11 +129,12 @@ def open_backbone(source: BackboneSource, image_size: int) -> nn.Module:
 
 
 class Embedder(nn.Module):
-    """uint8 pixels (B, h, w, 3) to float32 features (B, D)."""
+    """uint8 pixels (B, h, w, 3) on the device of the backbone to float32 features (B, D)."""
 
     def __init__(self, backbone: nn.Module) -> None:
         super().__init__()
-        self.backbone, self.normalize = backbone, normalization_of(backbone)
+        weight = next(backbone.parameters(), torch.empty(0))
+        self.backbone, self.normalize = backbone, normalization_of(backbone).to(weight.device)
 
     def forward(self, pixels: Tensor) -> Tensor:
         features: Tensor = self.backbone(self.normalize(pixels)).float()

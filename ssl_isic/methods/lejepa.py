@@ -85,7 +85,9 @@ class LeJEPA(Task):
             center_BP = projected_VBP[:GLOBAL_CROPS].mean(dim=0)
             prediction = (projected_VBP - center_BP).square().mean()
             directions_PS = random_directions(self.config.projection_size, self.config.slices, step)
-            sliced_VBS = projected_VBP @ directions_PS.to(projected_VBP.device)
+            if projected_VBP.is_cuda:
+                directions_PS = directions_PS.pin_memory()  # or the copy would be waited for
+            sliced_VBS = projected_VBP @ directions_PS.to(projected_VBP.device, non_blocking=True)
             sigreg = epps_pulley(sliced_VBS, self.config.integration_points).mean()
             loss = (1 - self.config.sigreg_weight) * prediction + self.config.sigreg_weight * sigreg
         return {

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import torch
 from lightly.models.modules.heads import DINOProjectionHead
-from torch import nn
+from torch import Tensor, nn
 
 from ssl_isic.methods.method import Default, RunShape
 from ssl_isic.schedules import cosine, linear_then_constant
@@ -98,8 +98,9 @@ def move_teacher(teacher: nn.Module, student: nn.Module, momentum: float) -> Non
 
     To be called once per optimizer step, with the teacher in float32: bf16 is too coarse for such small moves.
     """
-    for slow, fast in zip(teacher.parameters(), student.parameters(), strict=True):
-        slow.lerp_(fast.to(slow.dtype), 1 - momentum)
+    slow: list[Tensor] = list(teacher.parameters())
+    fast = [new.to(old.dtype) for old, new in zip(slow, student.parameters(), strict=True)]
+    torch._foreach_lerp_(slow, fast, 1 - momentum)
 
 
 def hold_prototypes(head: DINOProjectionHead) -> None:

@@ -2,9 +2,9 @@
 
 from typing import Literal
 
+import lightly.utils.lars
 import pytest
 import torch
-from pydantic import ValidationError
 from torch import nn
 
 from ssl_isic.backbones import BackboneConfig, build_backbone
@@ -67,6 +67,33 @@ def test_two_steps_by_hand(name: Literal["adamw", "sgd", "lars"], fused: bool) -
         torch.testing.assert_close(bias.detach(), by_hand[False])
 
 
+def test_lars_is_lightlys_but_for_weights_that_decay_by_nothing() -> None:
+    """Over five steps, one weight without gradients, one of zeros, one whose gradient is zeros."""
+    torch.manual_seed(0)
+    start = [torch.randn(4, 3), torch.zeros(2, 2), torch.randn(3, 3), torch.randn(2, 5), torch.randn(6)]
+    ours, theirs = ([nn.Parameter(value.clone()) for value in start] for _ in range(2))
+    optimizers = [
+        build_optimizer("lars", parameter_groups(ours)),
+        lightly.utils.lars.LARS(parameter_groups(theirs), lr=0.0, momentum=0.9),
+    ]
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"], group["weight_decay"] = LR, DECAY if group["decays"] else 0.0
+    for _ in range(5):
+        for mine, other in zip(ours, theirs, strict=True):
+            gradient = None if mine.shape == (3, 3) else torch.randn_like(mine) * (mine.shape != (2, 5))
+            mine.grad, other.grad = gradient, None if gradient is None else gradient.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, other)
+    matrix = nn.Parameter(start[0].clone())
+    optimizer = build_optimizer("lars", parameter_groups([matrix]))
+    optimizer.param_groups[0]["lr"], matrix.grad = 1.0, torch.randn(4, 3)
+    optimizer.step()
+    assert (matrix - start[0]).norm().item() == pytest.approx(TRUST * start[0].norm().item(), rel=1e-4)
+
+
 def test_the_learning_rate_grows_with_the_batch_and_the_decay_with_time() -> None:
     config = OptimConfig(lr=5e-4, warmup_epochs=2, weight_decay=0.04, end_weight_decay=0.4, end_lr=1e-6)
     schedules = schedules_of(config, batch_size=512, total_steps=100, steps_an_epoch=10)
@@ -109,9 +136,3 @@ def test_parameters_that_stand_still_are_groups_of_their_own() -> None:
     assert divided[1]["params"][0] is backbone.weight
     whole = standing_still(groups, backbone.parameters(), 0)
     assert [(group["stands_still"], len(group["params"])) for group in whole] == [(0, 2), (0, 2)]
-
-
-@pytest.mark.parametrize("key", ["weight_decay", "end_weight_decay"])
-def test_lars_without_decay_is_refused(key: str) -> None:
-    with pytest.raises(ValidationError, match=rf"{key}=0: LARS sizes the steps only of weights that decay"):
-        OptimConfig(name="lars", **{key: 0.0})  # type: ignore[arg-type]

@@ -56,8 +56,8 @@ class ColourJitter(Step):
         for turn in range(4):
             for part in range(4):
                 rows = torch.nonzero(orders[:, turn] == part)[:, 0]
-                amount_B111 = parameters[rows, part, None, None, None].to(images)
-                rows = rows.to(images.device)
+                amount_B111 = parameters[rows, part, None, None, None].to(images, non_blocking=True)
+                rows = rows.to(images.device, non_blocking=True)
                 images[rows] = BATCH_PARTS[part](images[rows], amount_B111)
         return images
 
@@ -109,7 +109,7 @@ PARTS: list[Callable[[Image, float], Image]] = [brightened, contrasted, saturate
 
 def grey_of(images: Tensor) -> Tensor:
     """The grey (B, 1, H, W) of `images` (B, 3, H, W)."""
-    weights = torch.tensor(GREY_WEIGHTS, dtype=images.dtype, device=images.device)
+    weights = torch.tensor(GREY_WEIGHTS).to(images, non_blocking=True)
     return torch.einsum("bchw,c->bhw", images, weights)[:, None]
 
 
@@ -133,7 +133,8 @@ def _hue_turned_batch(images: Tensor, turns_B111: Tensor) -> Tensor:
     chroma = largest - images.amin(dim=1)
     sixths = torch.stack([green - blue, blue - red, red - green], 1).gather(1, which[:, None])[:, 0]
     sixths = sixths / chroma.clamp(min=1e-6) + 2 * which + 6 * torch.round(turns_B111[:, 0] * TURN) / TURN
-    phase = (torch.tensor([5.0, 3.0, 1.0]).to(images)[:, None, None] + sixths[:, None]) % 6
+    first = torch.tensor([5.0, 3.0, 1.0]).to(images, non_blocking=True)
+    phase = (first[:, None, None] + sixths[:, None]) % 6
     return largest[:, None] - chroma[:, None] * torch.minimum(phase, 4 - phase).clamp(0, 1)
 
 

@@ -68,7 +68,7 @@ class D4(Step):
         turned = torch.empty_like(images)
         symmetries = parameters[:, 0].to(torch.long)
         for symmetry in range(8):
-            rows = torch.nonzero(symmetries == symmetry)[:, 0]
+            rows = torch.nonzero(symmetries == symmetry)[:, 0].to(images.device, non_blocking=True)
             transposed, upside_down, mirrored = _parts(symmetry)
             part = images[rows].transpose(2, 3) if transposed else images[rows]
             turned[rows] = part.flip([2] * upside_down + [3] * mirrored)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ssl_isic.config import validate
 from ssl_isic.errors import InputError
@@ -33,6 +34,15 @@ def test_a_folder_is_plain_timms_to_the_last_bit_with_its_own_normalisation(back
     expected = (pixels.permute(0, 3, 1, 2).contiguous().float() - mean) / std
     with torch.no_grad():
         assert torch.equal(embedder(pixels), peer(expected))
+
+
+def test_pixels_are_normalised_where_the_backbone_is() -> None:
+    """A network on a GPU that is not there: shapes and devices are kept, values are not."""
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        with torch.device("cuda"):
+            backbone = timm.create_model("test_resnet", num_classes=0)
+        features = Embedder(backbone)(torch.zeros(2, 64, 64, 3, dtype=torch.uint8, device="cuda"))
+    assert (features.device.type, features.shape) == ("cuda", (2, backbone.num_features))
 
 
 def test_a_file_a_folder_and_a_copy_of_it_hold_the_same_weights(backbone_folder: Path, tmp_path: Path) -> None:

@@ -1,0 +1,115 @@
+"""On a GPU: nothing is left on the CPU, and a run with looks, in bf16, goes on where it was stopped.
+
+The first needs none: torch knows on which device a tensor would be without having it.
+"""
+
+import os
+import signal
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+from ssl_isic.backbones import BackboneConfig
+from ssl_isic.config import validate
+from ssl_isic.defaults import fill_defaults
+from ssl_isic.errors import InterruptedRun
+from ssl_isic.methods.method import RunShape
+from ssl_isic.pretraining import PretrainConfig, pretrain
+from ssl_isic.run_folder import read_metrics
+from ssl_isic.stepper import Stepper
+from ssl_isic.task import StepHooks, Task
+
+WriteHdf5 = Callable[[Path, Mapping[str, bytes]], Path]
+SIZE, IMAGES = 64, 8
+NARROW = {"hidden_size": 64}
+METHODS: dict[str, tuple[str, dict[str, Any]]] = {
+    "simclr": ("test_resnet", NARROW),
+    "simclr, in chunks": ("test_resnet", {**NARROW, "chunk": 3}),
+    "dino": ("test_vit", {**NARROW, "local_crops": 2}),
+    "vicreg": ("test_resnet", NARROW),
+    "lejepa": ("test_vit", {**NARROW, "local_crops": 2}),
+    "mae": ("test_vit", {}),
+}
+DINOV2 = {"dinov2": ("test_vit", {**NARROW, "local_crops": 2})}
+
+
+def config_of(name: str, run_dir: Path, images: Path, **loop: Any) -> PretrainConfig:
+    model, settings = {**METHODS, **DINOV2}[name]
+    tree = {
+        "run_dir": run_dir,
+        "data": {"sources": {"train": images}, "workers": 2},
+        "views": {"size": SIZE, "local_size": SIZE // 2},
+        "backbone": {"model": model},
+        "method": {"name": name.partition(",")[0], **settings},
+        "loop": {"batch_size": IMAGES, "log_every": 1, **loop},
+    }
+    return validate(PretrainConfig, tree, source="test")
+
+
+def move_to_a_gpu_that_is_not_there(task: Task) -> None:
+    for module in task.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is not None:
+                there = torch.empty_strided(parameter.shape, parameter.stride(), device="cuda")
+                module._parameters[name] = nn.Parameter(there, requires_grad=parameter.requires_grad)
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                module._buffers[name] = torch.empty_strided(
+                    buffer.shape, buffer.stride(), dtype=buffer.dtype, device="cuda"
+                )
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_nothing_that_a_method_computes_with_is_left_on_the_cpu(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DINOv2 is not here: which patches are hidden is in values, and there are none."""
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)  # a GPU that is there is needed to pin
+    config = config_of(name, tmp_path, tmp_path)
+    task = config.method.build(BackboneConfig(model=config.backbone.model), RunShape(SIZE, 10, 100)).train()
+    sizes = {"dino": (64, 64, 32, 32), "lejepa": (64, 64, 32, 32), "mae": (64,)}.get(name, (64, 64))
+    with FakeTensorMode(allow_non_fake_inputs=True, shape_env=ShapeEnv()):
+        move_to_a_gpu_that_is_not_there(task)
+        views = [torch.empty(IMAGES, side, side, 3, dtype=torch.uint8, device="cuda") for side in sizes]
+        outputs = task({"views": views, "row": torch.arange(IMAGES, device="cuda")}, 3)
+        if isinstance(task, StepHooks):
+            task.after_step(3)
+    assert {(value.device.type, value.dtype) for value in outputs.values()} == {("cuda", torch.float32)}
+
+
+def and_then_asked_to_stop(step: Callable[..., None]) -> Callable[..., None]:
+    def stepped(*arguments: Any) -> None:
+        step(*arguments)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    return stepped
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", [*METHODS, *DINOV2])
+def test_a_run_on_a_gpu_looks_stops_and_goes_on(
+    name: str,
+    tmp_path: Path,
+    write_hdf5: WriteHdf5,
+    lesion_jpegs: dict[str, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    jpegs = list(lesion_jpegs.values())
+    images = write_hdf5(tmp_path / "many.hdf5", {f"ISIC_{k:07d}": jpegs[k % len(jpegs)] for k in range(720)})
+    config = config_of(name, tmp_path / "run", images, mixed_precision="bf16", epochs=10 / 81)
+    config = fill_defaults(config).config
+    with monkeypatch.context() as patch:
+        patch.setattr(Stepper, "step", and_then_asked_to_stop(Stepper.step))
+        with pytest.raises(InterruptedRun, match="after step 1 of 10"):
+            pretrain(config)
+    pretrain(config)
+    rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert [row["step"] for row in rows if "loss" in row] == list(range(1, 11))
+    assert any("held_out_uniformity" in row for row in rows)
