@@ -6,7 +6,7 @@
 
 Pretrains on both files together, then `ssl-isic evaluate` (kNN and linear probe, out of fold, bootstrap over lesions) on
 each of them. The budget is passes over the images; batch and sizes are the same for all, the rest is each library's
-defaults; our SimCLR runs with the paper's views, too. Convolutional nets see 64 px, vision transformers 96 px and start
+defaults; SimCLR runs with the other library's views, too. Convolutional nets see 64 px, vision transformers 96 px and start
 at random. A finished run is not repeated.
 
 With `seeds=[0,1,2]` each runs once for every seed, and tables of means and ranges over seeds follow: of the runs, and of ours
@@ -49,7 +49,8 @@ class Case(NamedTuple):
     @property
     def name(self) -> str:
         """What the case is called in folders, keys and tables."""
-        parts = [self.method, "vit" if self.model == VIT else "", "paper" if self.preset == "paper" else "", self.start]
+        views = {("ssl-isic", "paper"): "paper", (PEER, "lesion"): "lesion"}.get((self.library, self.preset), "")
+        parts = [self.method, "vit" if self.model == VIT else "", views, self.start]
         parts.append(PEER if self.library == PEER else "")
         return "-".join(part for part in parts if part)
 
@@ -77,7 +78,8 @@ CASES = [
     *(Case("ssl-isic", method, start=start) for start in STARTS for method in ("simclr", "dino", "lejepa", "vicreg")),
     *(Case("ssl-isic", "simclr", start=start, preset="paper") for start in STARTS),
     *(Case("ssl-isic", method, VIT) for method in ("dinov2", "mae", "simclr")),
-    *(Case(PEER, method, start=start) for start in STARTS for method in ("simclr", "dino")),
+    *(Case(PEER, method, start=start, preset="paper") for start in STARTS for method in ("simclr", "dino")),
+    *(Case(PEER, "simclr", start=start) for start in STARTS),
 ]
 
 
@@ -177,6 +179,8 @@ def _peer_words(config: MethodsConfig, run: Run) -> list[str]:
     words += [f"--model={case.model}", f"--epochs={config.epochs}", f"--batch-size={config.batch_size}"]
     words += [f"--image-size={case.image_size}", f"--local-size={case.image_size // 2}", "--workers=0"]
     words += [f"--local-crops={config.local_crops}", f"--seed={run.seed}"]
+    if case.preset == "lesion":
+        words.append("--lesion-views")
     return [*words, f"--weights={config.imagenet}"] if case.start == "imagenet" else words
 
 
@@ -231,9 +235,17 @@ def _print_over_seeds(runs: Sequence[Run], rows: Sequence[dict[str, Any]]) -> No
         of_case.setdefault(run.case, []).append(row_of[run.name])
     print("\nMean [range] over seeds of pretraining.\n")
     print(metrics_table([over_seeds(found, f"{case.name}, {len(found)} seeds") for case, found in of_case.items()]))
-    pairs = [(case, case._replace(library=PEER)) for case in of_case if case.library != PEER]
+    pairs = [
+        (case, case._replace(library=PEER, preset=preset))
+        for case in of_case
+        for preset in ("lesion", "paper")
+        if case.library != PEER
+    ]
     lines = [
-        [ours.name, *(_ahead(of_case[ours], of_case[peers], metric, digits) for metric, digits in SHOWN.items())]
+        [
+            f"{ours.name} - {peers.name}",
+            *(_ahead(of_case[ours], of_case[peers], metric, digits) for metric, digits in SHOWN.items()),
+        ]
         for ours, peers in pairs
         if peers in of_case
     ]

@@ -20,6 +20,8 @@ default is ImageNet's, whatever the network). All else is lightly-train's defaul
 - Both: a warm-up over a tenth of the run, then a cosine; float32 on a CPU, bfloat16 on a GPU; JSON lines and TensorBoard logs
   every 50 steps, a checkpoint and an export every epoch.
 
+With `--lesion-views` SimCLR's are ours instead, the preset `lesion`: what is left of a difference is not the views'.
+
 lightly-train's own wrapper of timm models pools patch tokens in a ViT and cannot train a network with a convolution after
 the last stage (EfficientNet); `TimmFeatures`, a wrapper by its documented interface, takes the features that timm gives.
 """
@@ -41,6 +43,15 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+
+LESION_VIEWS: dict[str, Any] = {
+    "random_resize": {"min_scale": 0.4, "max_scale": 1.0},
+    "random_flip": {"horizontal_prob": 0.5, "vertical_prob": 0.5},
+    "random_rotation": {"prob": 0.5, "degrees": (90, 90)},  # with the flips, all symmetries of the square
+    "color_jitter": {"prob": 0.8, "strength": 1.0, "brightness": 0.2, "contrast": 0.2, "saturation": 0.1, "hue": 0.02},
+    "random_gray_scale": None,
+    "gaussian_blur": {"prob": 0.2, "sigmas": (0.1, 1.0)},
+}
 
 
 class TimmFeatures(nn.Module):
@@ -78,6 +89,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--local-crops", type=int, default=6, help="local crops an image (DINO)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--lesion-views", action="store_true", help="SimCLR with our views in place of its own")
     parser.add_argument("--precision", choices=["no", "bf16"], help="default: lightly-train's")
     return parser
 
@@ -103,6 +115,8 @@ def pretrain_arguments(options: argparse.Namespace, model: nn.Module) -> dict[st
     if options.method == "dino":
         local = {"num_views": options.local_crops, "view_size": (options.local_size, options.local_size)}
         transform["local_view"] = local if options.local_crops else None
+    if options.lesion_views:
+        transform |= LESION_VIEWS
     precision = {None: {}, "no": {"precision": "32-true"}, "bf16": {"precision": "bf16-mixed"}}[options.precision]
     return {
         **precision,
