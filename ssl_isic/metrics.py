@@ -3,7 +3,7 @@
 `target` is 0 or 1 a row and `score` any finite number that grows with suspicion: a probability, a logit or a rank.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -117,6 +117,33 @@ def bootstrap(
     value = metric(target, score)
     resampled = _by_counts(metric, target, score)
     return _interval(value, [resampled(counts) for counts in _draw_counts(target, groups, repeats, seed)], level)
+
+
+def bootstrap_over_draws(
+    metric: Metric,
+    target: ArrayLike,
+    scores: Sequence[ArrayLike],
+    groups: NDArray[Any] | None = None,
+    *,
+    repeats: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """Interval of the mean of `metric` over several sets of scores of the same rows, such as of models trained on other draws.
+
+    Each resample of the rows takes the next set in turn, so that the interval holds the noise of both; of one set it is
+    that of `bootstrap`.
+
+    Raises:
+        ValueError: as `bootstrap`; no scores.
+    """
+    target, sets = _rows("target", target), [_rows("scores", score) for score in scores]
+    if not sets:
+        raise ValueError("there are no scores")
+    value = float(np.mean([metric(target, score) for score in sets]))
+    metrics = [_by_counts(metric, target, score) for score in sets]
+    draws = enumerate(_draw_counts(target, groups, repeats, seed))
+    return _interval(value, [metrics[number % len(sets)](counts) for number, counts in draws], level)
 
 
 def paired_bootstrap(

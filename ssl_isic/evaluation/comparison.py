@@ -51,6 +51,7 @@ class Comparison:
     sets: list[FeatureSet]
     shares: tuple[float, ...]
     draws: int
+    neighbours: int
     resamples: int
     seed: int
 
@@ -90,12 +91,12 @@ class Comparison:
 
     def few_shot(self, scores: dict[FeatureSet, Scores]) -> Iterator[dict[str, Any]]:
         """A row a set, share and draw."""
-        for found, scored in scores.items():
-            for row in few_shot_rows(scored, self.lesions):
+        for found, scored in tqdm(scores.items(), desc="few labels", unit="set"):
+            for row in few_shot_rows(scored, self.lesions, self.resamples, self.seed):
                 yield {"name": found.name, "kind": found.kind, "seed": found.seed, **row}
 
     def _scores(self, found: FeatureSet) -> Scores:
-        settings = (self.shares, self.draws, self.seed)
+        settings = (self.shares, self.draws, self.neighbours, self.seed)
         name = f"{found.key}.scores-{lesions_hash(self.lesions, found.kind == COLOUR, *settings)}"
         return from_arrays(
             self.kept.arrays(name, lambda: to_arrays(score(self.features(found), self.lesions, *settings)))

@@ -62,8 +62,10 @@ class EvaluateConfig(ReadingConfig, GroupColumns):
     """Shares of the training groups, ascending to 1, on which the few-shot curve trains the probe; `[1]` leaves it out."""
     draws: int = Field(DRAWS, ge=1)
     """Draws of training groups for each share of the few-shot curve."""
+    neighbours: int = Field(NEIGHBOURS, ge=1)
+    """How many nearest lesions vote for kNN. Where few are malignant, more: among 20, most lesions have none, and tie."""
     resamples: int = Field(1000, ge=2)
-    """Resamples of the bootstrap."""
+    """Resamples of the bootstrap; of the few-shot curve 200 at most."""
     against: list[str] = []
     """Names of backbones with which all others are compared, too, on the same resamples (differences.csv)."""
     map: MapMethod = "tsne"
@@ -131,8 +133,8 @@ def evaluate(config: EvaluateConfig) -> None:
     sets = [found for found, _ in networks] + [FeatureSet(COLOUR_NAME, COLOUR, "", "", None, kept.colour())]
     readable = kept.readable(sets[0].key)
     rows, lesions = np.flatnonzero(readable), _readable_lesions(lesions, readable, config.images)
-    shares = tuple(config.shares)
-    _write(config, Comparison(kept, rows, lesions, sets, shares, config.draws, config.resamples, config.seed), overlap)
+    shares, numbers = tuple(config.shares), (config.draws, config.neighbours, config.resamples, config.seed)
+    _write(config, Comparison(kept, rows, lesions, sets, shares, *numbers), overlap)
 
 
 def _networks(backbones: dict[str, BackboneSource], kept: KeptFeatures) -> list[tuple[FeatureSet, BackboneSource]]:
@@ -184,7 +186,7 @@ def _write(config: EvaluateConfig, comparison: Comparison, overlap: Overlap | No
     if differences:
         print("\nBy how much the probe is ahead, on the same resamples.\n")
         print(differences_table(differences))
-    print("\nProbe AUC by the share of training groups: mean over draws [least, largest].\n")
+    print("\nProbe AUC by the share of training groups: mean over draws [95 % over draws and groups].\n")
     print(few_shot_table(shots, "auc"))
     for name, one in overlap.sources.items() if overlap else ():
         print(f"\n{one.evaluation_images} of these images are in the pretraining's source {name}, as near-duplicates.")
@@ -248,7 +250,7 @@ def _about(config: EvaluateConfig, comparison: Comparison) -> dict[str, Any]:
         "image_size": config.image_size,
         "clean": {name: config.cleaning_for(source) for name, source in config.backbones.items()},
         "seed": config.seed,
-        "knn": {"k": NEIGHBOURS, "temperature": TEMPERATURE},
+        "knn": {"k": config.neighbours, "temperature": TEMPERATURE},
         "probe": {"c_grid": C_GRID, "inner_folds": INNER_FOLDS, "shares": config.shares, "draws": config.draws},
         "resamples": config.resamples,
         "alpha_req_ranks": ALPHA_RANKS,

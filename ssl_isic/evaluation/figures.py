@@ -38,7 +38,7 @@ def check_map_method(method: MapMethod) -> None:
 
 
 def few_shot_curves(rows: Sequence[Row], path: Path, title: str) -> None:
-    """Write a PNG of AUC and pAUC against the share of training groups: the mean of all draws, least to largest shaded."""
+    """Write a PNG of AUC and pAUC against the share of training groups: the mean of all draws, its interval shaded."""
     figure = _figure(11.5, 4.6, title)
     names = list(dict.fromkeys((row["name"], row["kind"]) for row in rows))
     for place, (metric, label) in enumerate((("auc", "AUC"), ("pauc", "pAUC above 80 % TPR"))):
@@ -117,10 +117,13 @@ def _scatter(axes: Any, points: Floats, labels: NDArray[np.str_], title: str) ->
 
 
 def _band(rows: Sequence[Row], metric: str) -> tuple[Floats, Floats, Floats, Floats]:
-    """Shares, and the least, mean and largest value of `metric` at each."""
+    """Shares, and at each the lowest end of `metric`'s intervals, its mean, and the highest end."""
     shares = sorted({row["share"] for row in rows})
-    values = [[row[metric] for row in rows if row["share"] == share] for share in shares]
-    low, mean, high = (np.array([summary(of) for of in values]) for summary in (min, np.mean, max))
+    ends = (("_low", min), ("", np.mean), ("_high", max))
+    low, mean, high = (
+        np.array([summary([row[metric + end] for row in rows if row["share"] == share]) for share in shares])
+        for end, summary in ends
+    )
     return np.array(shares), low, mean, high
 
 

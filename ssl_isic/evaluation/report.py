@@ -86,15 +86,18 @@ def differences_table(rows: Sequence[Row]) -> str:
 
 
 def few_shot_table(rows: Sequence[Row], metric: str) -> str:
-    """Markdown: a line for each name in `rows`, a column a share, the mean of `metric` over draws, [least, largest]."""
+    """Markdown: a line for each name in `rows`, a column a share, the mean of `metric` over draws and its interval.
+
+    Of a random network the interval goes from the least end of its seeds to the largest.
+    """
     shares = sorted({row["share"] for row in rows})
     lines = []
     for name in dict.fromkeys(row["name"] for row in rows):
         cells = []
         for share in shares:
-            values = [row[metric] for row in rows if row["name"] == name and row["share"] == share]
-            span = f" [{min(values):.3f}, {max(values):.3f}]" if len(values) > 1 else ""
-            cells.append(f"{np.mean(values):.3f}{span}")
+            found = [row for row in rows if row["name"] == name and row["share"] == share]
+            low, high = min(row[f"{metric}_low"] for row in found), max(row[f"{metric}_high"] for row in found)
+            cells.append(f"{np.mean([row[metric] for row in found]):.3f} [{low:.3f}, {high:.3f}]")
         lines.append([name, *cells])
     return markdown(["features", *(f"{share:.0%} of groups" for share in shares)], lines)
 

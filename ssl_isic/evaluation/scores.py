@@ -13,10 +13,11 @@ from ssl_isic.evaluation.lesions import Lesions
 from ssl_isic.evaluation.neighbours import Features, knn_scores
 from ssl_isic.evaluation.probe import FewShot, few_shot
 from ssl_isic.evaluation.spectrum import alpha_req, rankme
-from ssl_isic.metrics import Interval, bootstrap, paired_bootstrap, partial_auc, roc_auc
+from ssl_isic.metrics import Interval, bootstrap, bootstrap_over_draws, paired_bootstrap, partial_auc, roc_auc
 
 Floats = NDArray[np.float64]
 SPECTRUM_ROWS = 25_600  # as many as RankMe's authors use; a spectrum of more rows costs minutes
+FEW_SHOT_RESAMPLES = 200
 METRICS = {"auc": roc_auc, "pauc": partial_auc}
 
 
@@ -39,14 +40,16 @@ class Scores:
         return scores
 
 
-def score(features_ND: Features, lesions: Lesions, shares: tuple[float, ...], draws: int, seed: int) -> Scores:
-    """Score N lesions by their features. `shares` of the training groups ascend and end in 1."""
+def score(
+    features_ND: Features, lesions: Lesions, shares: tuple[float, ...], draws: int, neighbours: int, seed: int
+) -> Scores:
+    """Score N lesions by their features. `shares` of the training groups ascend and end in 1; `neighbours` vote for kNN."""
     rows = np.arange(len(features_ND))
     if len(rows) > SPECTRUM_ROWS:
         rows = np.sort(np.random.default_rng(seed).choice(rows, SPECTRUM_ROWS, replace=False))
     return Scores(
         size=features_ND.shape[1],
-        knn=knn_scores(features_ND, lesions.target, lesions.groups),
+        knn=knn_scores(features_ND, lesions.target, lesions.groups, neighbours),
         few_shot=few_shot(features_ND, lesions.target, lesions.groups, lesions.fold, shares, draws, seed),
         rankme=_or_none(lambda: rankme(features_ND[rows])),
         alpha_req=_or_none(lambda: alpha_req(features_ND[rows])),
@@ -61,13 +64,12 @@ def standardised(features_ND: Features) -> Features:
 
 
 def measure(scores: Scores, colour: Scores | None, lesions: Lesions, repeats: int, seed: int) -> dict[str, Any]:
-    """The row of a report: metrics, and 95 % intervals over groups of the probe and of its lead over `colour`."""
+    """The row of a report: metrics of kNN and probe, and the probe's lead over `colour`, with 95 % intervals over groups."""
     row: dict[str, Any] = {"size": scores.size}
     settings: Any = {"groups": lesions.groups, "repeats": repeats, "seed": seed}
-    for name, metric in METRICS.items():
-        row[f"knn_{name}"] = metric(lesions.target, scores.knn)
-    for name, metric in METRICS.items():
-        row |= _interval(f"probe_{name}", bootstrap(metric, lesions.target, scores.probe, **settings))
+    for kind, values in (("knn", scores.knn), ("probe", scores.probe)):
+        for name, metric in METRICS.items():
+            row |= _interval(f"{kind}_{name}", bootstrap(metric, lesions.target, values, **settings))
     if colour is not None:
         row |= lead(scores, colour, "minus_colour", lesions, repeats, seed)
     return row | {"rankme": scores.rankme, "alpha_req": scores.alpha_req}
@@ -84,19 +86,29 @@ def lead(scores: Scores, other: Scores, name: str, lesions: Lesions, repeats: in
     return row
 
 
-def few_shot_rows(scores: Scores, lesions: Lesions) -> list[dict[str, Any]]:
-    """A row a share and draw: the groups trained on, mean over folds and draws, and the metrics."""
-    return [
-        {
-            "share": shot.share,
-            "draw": draw,
-            "train_groups": shot.train_groups,
-            "train_positive_groups": shot.train_positives,
-            **{name: metric(lesions.target, drawn) for name, metric in METRICS.items()},
-        }
-        for shot in scores.few_shot
-        for draw, drawn in enumerate(shot.scores)
-    ]
+def few_shot_rows(scores: Scores, lesions: Lesions, repeats: int, seed: int) -> list[dict[str, Any]]:
+    """A row a share and draw: the groups trained on, mean over folds and draws, and the metrics.
+
+    The ends of their 95 % intervals are the share's, over its draws and over groups, of 200 resamples at most.
+    """
+    settings: Any = {"groups": lesions.groups, "repeats": min(repeats, FEW_SHOT_RESAMPLES), "seed": seed}
+    rows = list[dict[str, Any]]()
+    for shot in scores.few_shot:
+        ends = dict[str, float]()
+        for name, metric in METRICS.items():
+            ends |= _interval(name, bootstrap_over_draws(metric, lesions.target, list(shot.scores), **settings))
+        rows += [
+            {
+                "share": shot.share,
+                "draw": draw,
+                "train_groups": shot.train_groups,
+                "train_positive_groups": shot.train_positives,
+                **ends,
+                **{name: metric(lesions.target, drawn) for name, metric in METRICS.items()},
+            }
+            for draw, drawn in enumerate(shot.scores)
+        ]
+    return rows
 
 
 def to_arrays(scores: Scores) -> dict[str, NDArray[Any]]:

@@ -12,6 +12,7 @@ from ssl_isic.metrics import (
     average_precision,
     balanced_accuracy,
     bootstrap,
+    bootstrap_over_draws,
     classification_metrics,
     paired_bootstrap,
     partial_auc,
@@ -199,6 +200,23 @@ def test_bootstrap_by_counts_equals_the_plain_definitions(with_groups: bool) -> 
     assert fast == pytest.approx(bootstrap(kaggle_pauc, target, score, groups, repeats=50), abs=1e-14)
     fast = bootstrap(roc_auc, target, score, groups, repeats=50)
     assert fast == pytest.approx(bootstrap(plain_auc, target, score, groups, repeats=50), abs=1e-14)
+
+
+def test_an_interval_over_draws_holds_the_noise_of_both() -> None:
+    rng = np.random.default_rng(3)
+    target, score = binormal(rng, positives=30, negatives=200, shift=1.0)
+    groups = rng.integers(0, 60, size=target.size)
+    assert bootstrap_over_draws(roc_auc, target, [score], groups, repeats=60, seed=4) == bootstrap(
+        roc_auc, target, score, groups, repeats=60, seed=4
+    )
+    other = rng.normal(size=target.size)
+    both = bootstrap_over_draws(roc_auc, target, [score, other], groups, repeats=400)
+    assert both.value == pytest.approx((roc_auc(target, score) + roc_auc(target, other)) / 2)
+    lower, higher = (bootstrap(roc_auc, target, drawn, groups, repeats=400) for drawn in (other, score))
+    assert both.low == pytest.approx(lower.low, abs=0.02)
+    assert both.high == pytest.approx(higher.high, abs=0.02)
+    with pytest.raises(ValueError, match="there are no scores"):
+        bootstrap_over_draws(roc_auc, target, [], groups)
 
 
 def test_rows_are_resampled_within_their_class_and_groups_as_wholes() -> None:

@@ -51,11 +51,12 @@ def test_the_table_shows_summaries_and_intervals() -> None:
 
 
 def test_the_few_shot_table_has_a_column_a_share() -> None:
-    rows = [{"name": "a", "share": share, "auc": auc} for share, auc in ((0.05, 0.5), (0.05, 0.7), (1.0, 0.9))]
+    drawn = ((0.05, 0.5), (0.05, 0.7), (1.0, 0.9))
+    rows = [{"name": "a", "share": share, "auc": a, "auc_low": a - 0.1, "auc_high": a + 0.05} for share, a in drawn]
     assert few_shot_table(rows, "auc") == (
-        "| features | 5% of groups         | 100% of groups |\n"
-        "| -------- | -------------------- | -------------- |\n"
-        "| a        | 0.600 [0.500, 0.700] | 0.900          |"
+        "| features | 5% of groups         | 100% of groups       |\n"
+        "| -------- | -------------------- | -------------------- |\n"
+        "| a        | 0.600 [0.400, 0.750] | 0.900 [0.800, 0.950] |"
     )
 
 

@@ -12,7 +12,7 @@ from ssl_isic.evaluation.neighbours import knn_scores
 from ssl_isic.evaluation.probe import linear_probe
 from ssl_isic.evaluation.scores import few_shot_rows, from_arrays, lesions_hash, measure, score, standardised, to_arrays
 from ssl_isic.evaluation.spectrum import alpha_req, rankme
-from ssl_isic.metrics import bootstrap, paired_bootstrap, partial_auc, roc_auc
+from ssl_isic.metrics import bootstrap, bootstrap_over_draws, paired_bootstrap, partial_auc, roc_auc
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +32,13 @@ def features_of(lesions: Lesions, seed: int = 0) -> np.typing.NDArray[np.float32
 
 def test_a_row_holds_what_the_parts_say_on_the_same_features(lesions: Lesions) -> None:
     features, weaker = features_of(lesions), features_of(lesions)[:, 1:]
-    made, colour = (score(values, lesions, (0.25, 1.0), draws=2, seed=5) for values in (features, weaker))
+    made, colour = (score(values, lesions, (0.25, 1.0), draws=2, neighbours=7, seed=5) for values in (features, weaker))
     row = measure(made, colour, lesions, repeats=50, seed=5)
     probe, other = (linear_probe(v, lesions.target, lesions.groups, lesions.fold, 5) for v in (features, weaker))
-    assert row["knn_auc"] == roc_auc(lesions.target, knn_scores(features, lesions.target, lesions.groups))
-    assert row["knn_pauc"] == partial_auc(lesions.target, knn_scores(features, lesions.target, lesions.groups))
+    knn = knn_scores(features, lesions.target, lesions.groups, 7)
+    assert row["knn_pauc"] == partial_auc(lesions.target, knn)
+    interval = bootstrap(roc_auc, lesions.target, knn, lesions.groups, repeats=50, seed=5)
+    assert (row["knn_auc"], row["knn_auc_low"], row["knn_auc_high"]) == interval[:3]
     interval = bootstrap(roc_auc, lesions.target, probe, lesions.groups, repeats=50, seed=5)
     assert (row["probe_auc"], row["probe_auc_low"], row["probe_auc_high"]) == interval[:3]
     lead = paired_bootstrap(partial_auc, lesions.target, probe, other, lesions.groups, repeats=50, seed=5)
@@ -46,18 +48,21 @@ def test_a_row_holds_what_the_parts_say_on_the_same_features(lesions: Lesions) -
 
 
 def test_few_shot_rows_are_metrics_of_each_draw(lesions: Lesions) -> None:
-    made = score(features_of(lesions), lesions, (0.25, 1.0), draws=2, seed=5)
-    rows = few_shot_rows(made, lesions)
+    made = score(features_of(lesions), lesions, (0.25, 1.0), draws=2, neighbours=7, seed=5)
+    rows = few_shot_rows(made, lesions, repeats=50, seed=5)
     assert [(row["share"], row["draw"]) for row in rows] == [(0.25, 0), (0.25, 1), (1.0, 0)]
     assert rows[1]["auc"] == roc_auc(lesions.target, made.few_shot[0].scores[1])
     assert rows[2]["pauc"] == partial_auc(lesions.target, made.probe)
     assert rows[2]["train_groups"] == 20
+    for row, drawn in ((rows[1], list(made.few_shot[0].scores)), (rows[2], [made.probe])):
+        over_draws = bootstrap_over_draws(partial_auc, lesions.target, drawn, lesions.groups, repeats=50, seed=5)
+        assert (row["pauc_low"], row["pauc_high"]) == (over_draws.low, over_draws.high)
 
 
 def test_scores_come_back_from_a_file_as_they_were(lesions: Lesions, tmp_path: Path) -> None:
     collapsed = np.zeros((60, 3), np.float32)
     for features in (features_of(lesions), collapsed):
-        made = score(features, lesions, (0.5, 1.0), draws=2, seed=0)
+        made = score(features, lesions, (0.5, 1.0), draws=2, neighbours=20, seed=0)
         np.savez(tmp_path / "scores.npz", **to_arrays(made))
         with np.load(tmp_path / "scores.npz") as kept:
             back = from_arrays(dict(kept))
@@ -78,7 +83,7 @@ def test_scores_come_back_from_a_file_as_they_were(lesions: Lesions, tmp_path: P
 def test_a_spectrum_of_many_rows_is_that_of_some(lesions: Lesions, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scores_module, "SPECTRUM_ROWS", 30)
     features = features_of(lesions)
-    some = score(features, lesions, (1.0,), draws=1, seed=0).rankme
+    some = score(features, lesions, (1.0,), draws=1, neighbours=20, seed=0).rankme
     assert some is not None
     assert some != rankme(features)
     assert some == pytest.approx(rankme(features), rel=0.15)
