@@ -10,7 +10,18 @@ import pytest
 import torch
 
 SCRIPT = Path(__file__).with_name("two_process_gradients.py")
-CASES = ("simclr", "dino", "dino accumulated", "vicreg", "lejepa", "mae", "dinov2", "dinov2 accumulated", "classifier")
+CASES = (
+    "simclr",
+    "simclr of patients",
+    "dino",
+    "dino accumulated",
+    "vicreg",
+    "lejepa",
+    "mae",
+    "dinov2",
+    "dinov2 accumulated",
+    "classifier",
+)
 
 
 def results_of(world_size: int, images: Path, folder: Path) -> dict[str, Any]:

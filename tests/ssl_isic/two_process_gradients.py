@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
+from numpy.typing import NDArray
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from finetune.classifier import Classifier, HeadConfig
@@ -37,11 +38,14 @@ SEED = 5
 Case = tuple[Task, TrainingImages, LoopConfig]
 
 
-def pretraining_case(images: Path, method: MethodSettings, accumulate: int) -> Case:
+def pretraining_case(
+    images: Path, method: MethodSettings, accumulate: int, columns: dict[str, NDArray[np.float64]] | None = None
+) -> Case:
     """A method on a network without batch norm, which would see only one rank's images on CPU."""
     loop = LoopConfig(epochs=2 / 6, batch_size=8, accumulate=accumulate, clip_norm=None, log_every=1)
     pool = ImagePool({"train": images})
-    dataset = TrainingImages(pool, np.arange(len(pool)), method.build_views(ViewsConfig(size=32, local_size=16)), SEED)
+    views = method.build_views(ViewsConfig(size=32, local_size=16))
+    dataset = TrainingImages(pool, np.arange(len(pool)), views, SEED, columns)
     order = ShuffledOrder(len(dataset), SEED)
     set_seed(SEED)
     run = RunShape(32, steps_per_epoch(order, loop.batch_size), total_steps(loop, order))
@@ -51,6 +55,15 @@ def pretraining_case(images: Path, method: MethodSettings, accumulate: int) -> C
 def simclr(images: Path) -> Case:
     config = SimCLRConfig(hidden_size=32, projection_size=16, head_batch_norm=False)
     return pretraining_case(images, config, accumulate=1)
+
+
+def simclr_of_patients(images: Path) -> Case:
+    """DCL in chunks (GradCache), without negatives of the same patient, of which other ranks have some."""
+    config = SimCLRConfig(
+        loss="dcl", not_negative="patient", chunk=2, hidden_size=32, projection_size=16, head_batch_norm=False
+    )
+    patients = np.random.default_rng(SEED).integers(0, 6, len(ImagePool({"train": images}))).astype(np.float64)
+    return pretraining_case(images, config, accumulate=1, columns={"patient": patients})
 
 
 def dino(images: Path, accumulate: int = 1) -> Case:
@@ -96,6 +109,7 @@ def classifier(images: Path) -> Case:
 
 CASES: dict[str, Callable[[Path], Case]] = {
     "simclr": simclr,
+    "simclr of patients": simclr_of_patients,
     "dino": dino,
     "vicreg": vicreg,
     "lejepa": lejepa,

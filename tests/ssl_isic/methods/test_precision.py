@@ -56,6 +56,8 @@ def test_bf16_gives_the_loss_and_gradient_of_float32_but_for_its_rounding(method
     rounded = one_pass(task, batch, bf16=True)
     assert rounded != plain, "nothing ran in bf16"
     assert rounded == pytest.approx(plain, rel=0.05, abs=2e-3)
+    if method.startswith("dino"):
+        assert rounded["loss"] == pytest.approx(plain["loss"], rel=2e-3), "of a softmax in bf16 it would be 8e-3"
     if isinstance(task, StepHooks):
         task.after_step(0)
     assert {value.dtype for value in task.state_dict().values()} <= {torch.float32, torch.int64}
