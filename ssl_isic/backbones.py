@@ -72,7 +72,15 @@ def build_backbone(config: BackboneConfig, image_size: int, num_classes: int = 0
     if config.weights is not None and config.weights != "timm":
         state = _read_weights(Path(config.weights))
         _check_weights(config, timm.create_model(config.model), state)
-    model = _create(config, image_size, num_classes, drop_rate, state)
+    try:
+        model = _create(config, image_size, num_classes, drop_rate, state)
+    except (OSError, RuntimeError, ValueError) as error:
+        if config.weights != "timm":
+            raise
+        raise InputError(
+            f"backbone.weights: timm's own for {config.model} cannot be fetched ({str(error).strip().splitlines()[0]}); "
+            "give a file of them"
+        ) from None
     if state is not None:
         model.pretrained_cfg.pop("state_dict")  # type: ignore[union-attr,operator]
     if config.freeze_stages:
@@ -146,7 +154,8 @@ def save_backbone(model: nn.Module, folder: Path, image_size: int, cleaning: Seq
 
 
 def _check_architecture(model: str) -> None:
-    if model not in timm.list_models(model.partition(".")[0]):
+    name, tag = model.partition(".")[::2]
+    if name not in timm.list_models(name) or (tag and model not in timm.list_models(name, pretrained=True)):
         near = difflib.get_close_matches(model, timm.list_models())
         raise InputError(f"backbone.model: timm has no {model}; try one of {', '.join(near) or 'timm.list_models()'}")
 

@@ -7,7 +7,7 @@ and exit code 2.
 import argparse
 import difflib
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin
 
@@ -22,10 +22,17 @@ from ssl_isic.errors import InputError
 class Config(BaseModel):
     """Base of every configuration: immutable, unknown keys refused, defaults validated."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        validate_default=True,
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+    )
 
 
 C = TypeVar("C", bound=Config)
+COMMAND_LINE = "the command line"
 
 
 Filler = Callable[[C], tuple[C, Mapping[str, str]]]
@@ -64,19 +71,26 @@ def read_filled_config(
     tree = load_yaml(options.config) if options.config else {}
     for word in options.overrides:
         _override(tree, word)
-    config, rules = fill(validate(config_type, tree, source=str(options.config or "the command line")))
+    words = [word.partition("=")[0] for word in options.overrides]
+    config, rules = fill(validate(config_type, tree, source=str(options.config or COMMAND_LINE), words=words))
     if options.print_config:
         print(dump_yaml(config, rules), end="")
         raise SystemExit(0)
     return config, rules
 
 
-def validate(config_type: type[C], tree: Mapping[str, Any], source: str) -> C:
-    """Build a `config_type` from nested mappings; the first thing wrong is raised as an InputError naming its key."""
+def validate(config_type: type[C], tree: Mapping[str, Any], source: str, words: Collection[str] = ()) -> C:
+    """Build a `config_type` from nested mappings; the first thing wrong is raised as an InputError naming its key.
+
+    `source` is where the mappings are from, but for the keys in `words`, which are from the command line.
+    """
     try:
         return config_type.model_validate(_with_default_names(config_type, tree))
     except ValidationError as error:
-        raise InputError(f"{source}: {_explain(config_type, error.errors()[0])}") from None
+        first = error.errors()[0]
+        if _locate(config_type, first["loc"])[0] in words:
+            source = COMMAND_LINE
+        raise InputError(f"{source}: {_explain(config_type, first)}") from None
 
 
 def load_yaml(path: Path) -> dict[str, Any]:
@@ -129,8 +143,10 @@ def _override(tree: dict[str, Any], word: str) -> None:
     key, equals, text = word.partition("=")
     if not equals or not key:
         raise InputError(f"cannot read {word!r}: write key=value, for instance seed=1")
+    if not text:
+        raise InputError(f"{key} is empty: write {key}=VALUE, or {key}=null for none")
     try:
-        value = yaml.safe_load(text) if text else ""
+        value = yaml.safe_load(text)
     except yaml.YAMLError:
         raise InputError(f"cannot read the value in {word!r}: quote it as YAML") from None
     *parents, leaf = key.split(".")

@@ -65,6 +65,11 @@ def full_disk_named(folder: Path) -> Iterator[None]:
         raise
 
 
+def holds_weights(run_dir: Path) -> bool:
+    """Whether a run has saved any weights; one that has not may be replaced by another."""
+    return any(run_dir.rglob("model.safetensors"))
+
+
 def _empty_file_beside(path: Path) -> Path:
     temporary = path.with_name(f".part-{secrets.token_hex(4)}-{path.name}")
     try:

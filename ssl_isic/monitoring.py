@@ -64,10 +64,15 @@ def hold_out(config: MonitorConfig, pool: Pool, seed: int) -> HeldOut:
     that are, or ten: training needs what is rare. Of sources in shards they come from as few shards as hold them.
 
     Raises:
-        InputError: labels that are not 0 or 1, or of one class only.
+        InputError: labels that are not 0 or 1, or of one class only; labels, but too few images to hold any out.
     """
     size = min(config.images, int(LARGEST_SHARE * len(pool.images)))
     if size < FEWEST:
+        if config.target is not None:
+            raise InputError(
+                f"monitor.target={config.target}: {size} images would be held out of {len(pool.images)} (monitor.images="
+                f"{config.images}, a tenth at most), and {FEWEST} are needed; set monitor.target=null"
+            )
         none = np.empty(0, np.int64)
         return HeldOut(none, none, None, None)
     rng, lesions = np.random.default_rng([seed, len(pool.images)]), pool.lesions()

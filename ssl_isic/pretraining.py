@@ -74,6 +74,15 @@ class PretrainConfig(Config):
             )
         return self
 
+    @model_validator(mode="after")
+    def _the_network_learns(self) -> Self:
+        if self.optim.heads_first_epochs >= self.loop.epochs:
+            raise ValueError(
+                f"optim.heads_first_epochs={self.optim.heads_first_epochs:g} is all of loop.epochs={self.loop.epochs:g}, and "
+                "the backbone would not learn; choose fewer"
+            )
+        return self
+
     def group_columns(self) -> list[Kind]:
         """The groups that the method asks about each image of a batch."""
         kind = self.method.not_negative if isinstance(self.method, SimCLRConfig) else "itself"
@@ -88,9 +97,15 @@ def pretrain(config: PretrainConfig, rules: Mapping[str, str] | None = None) -> 
     """
     pool = Pool(config.data, ImagePool(config.data.sources, config.data.shards))
     held_out = hold_out(config.monitor, pool, config.seed)
-    views = config.method.build_views(config.views)  # refuses a wrong preset before the folder is made a run of it
+    views = config.method.build_views(config.views)
     accelerator = build_accelerator(config.loop, config.run_dir)
     micro_batch = _micro_batch(config.loop, accelerator)
+    trained_on = pool.without(held_out.left_out)
+    order = pool.order(trained_on, config.seed)
+    dataset = pool.dataset(trained_on, views, config.seed, config.group_columns())
+    set_seed(config.seed)
+    task = _task(config, order)
+    _check_sizes(task, views, config.views)
     pool.images.cache(config.data, show=accelerator.is_main_process)
     if accelerator.is_main_process:
         inputs = pool.hashes()
@@ -100,18 +115,13 @@ def pretrain(config: PretrainConfig, rules: Mapping[str, str] | None = None) -> 
     for key, rule in (rules or {}).items():
         accelerator.print(f"{key}={reduce(getattr, key.split('.'), config)}: {rule}")
     accelerator.wait_for_everyone()
-    set_seed(config.seed)
     pool.images.keep(held_out.indices)
-    trained_on = pool.without(held_out.left_out)
-    order = pool.order(trained_on, config.seed)
     steps = steps_per_epoch(order, config.loop.batch_size)
-    task = _task(config, order)
-    _check_sizes(task, views, config.views)
     looks = len(held_out.indices) > 0
     watching = config.data.model_copy(update={"workers": 0})  # it looks at too few images to start processes for
     network = fit(
         task,
-        pool.dataset(trained_on, views, config.seed, config.group_columns()),
+        dataset,
         order,
         accelerator=accelerator,
         config=config.loop,

@@ -10,7 +10,7 @@ from typing import Any
 
 from ssl_isic.config import Config, dump_yaml, flat, load_yaml
 from ssl_isic.errors import InputError
-from ssl_isic.files import atomic_write, write_json
+from ssl_isic.files import atomic_write, holds_weights, write_json
 
 PACKAGES = ("ssl-isic", "torch", "timm", "lightly", "albumentations", "accelerate", "numpy", "h5py", "simplejpeg")
 PROVENANCE = "provenance.json"
@@ -26,6 +26,7 @@ MAY_CHANGE = (
     "loop.save_every",
     "loop.keep_checkpoints",
     "loop.trackers",
+    "monitor.collapse",
 )
 
 
@@ -37,12 +38,15 @@ def open_run(folder: Path, config: Config, inputs: Mapping[str, str]) -> None:
     Raises:
         InputError: the folder holds a run with other settings, or on other images or folds.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"run_dir: cannot write {folder} ({error.strerror}); choose another place") from None
     resolved = folder / "config.yaml"
-    if resolved.exists() and any(folder.rglob("model.safetensors")):
+    if resolved.exists() and holds_weights(folder):
         there, here = flat(load_yaml(resolved)), flat(config.model_dump(mode="json"))
         for key in sorted(there.keys() | here.keys()):
-            if there.get(key) != here.get(key) and key != "run_dir" and not key.endswith(MAY_CHANGE):
+            if not _alike(there.get(key), here.get(key)) and key != "run_dir" and not key.endswith(MAY_CHANGE):
                 raise InputError(
                     f"{folder} holds a run with {key}={there.get(key)}, this one has {key}={here.get(key)}; "
                     "set another run_dir, or remove that one"
@@ -66,6 +70,12 @@ def write_provenance(folder: Path, seed: int, world_size: int, inputs: Mapping[s
             "inputs": dict(inputs),
         },
     )
+
+
+def _alike(there: Any, here: Any) -> bool:
+    """Whether two values are one, or two ways to write the place of one file or folder."""
+    both = isinstance(there, str) and isinstance(here, str)
+    return bool(there == here or (both and Path(here).exists() and Path(there).resolve() == Path(here).resolve()))
 
 
 def _check_inputs(folder: Path, inputs: Mapping[str, str]) -> None:

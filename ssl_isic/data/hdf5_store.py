@@ -100,6 +100,8 @@ class Hdf5Store(JpegStore):
             offset = dataset.get_offset() if _is_stored_as_it_is(dataset.get_type()) else None
             if offset is None:
                 value: Any = h5py.Dataset(dataset)[()]
+                if isinstance(value, h5py.Empty):
+                    return b""  # which is no image, as its reader will find
                 return value if isinstance(value, bytes) else bytes(value.tobytes())
         except (OSError, RuntimeError, KeyError) as error:
             if Stamp.of(self._opened()) != self._stamp:

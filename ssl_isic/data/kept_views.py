@@ -7,13 +7,13 @@ import yaml
 from ssl_isic.config import load_yaml
 from ssl_isic.data.views import SeededViews
 from ssl_isic.errors import InputError
-from ssl_isic.files import atomic_write
+from ssl_isic.files import atomic_write, holds_weights
 
 FILE = "views.yaml"
 
 
 def keep_views(run_dir: Path, views: SeededViews) -> None:
-    """Write every step of `views` to `views.yaml` in the run's folder, sizes and all.
+    """Write every step of `views` to `views.yaml` in the run's folder, sizes and all; in place of a run without weights.
 
     Raises:
         InputError: the run began with other views.
@@ -22,7 +22,7 @@ def keep_views(run_dir: Path, views: SeededViews) -> None:
         f"view_{number}": [step.model_dump(mode="json") for step in v.steps] for number, v in enumerate(views.views, 1)
     }
     path = run_dir / FILE
-    if path.exists():
+    if path.exists() and holds_weights(run_dir):
         changed = [name for name in {**tree, **load_yaml(path)} if load_yaml(path).get(name) != tree.get(name)]
         if changed:
             raise InputError(

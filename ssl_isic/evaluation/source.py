@@ -112,15 +112,7 @@ def open_backbone(source: BackboneSource, image_size: int) -> nn.Module:
     settings = source.folder_settings().get("pretrained_cfg", {})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(source.seed)
-        try:
-            model = build_backbone(config, image_size)
-        except (OSError, RuntimeError, ValueError) as error:
-            if source.weights != TIMM:
-                raise
-            reason = str(error).strip().splitlines()[0]
-            raise InputError(
-                f"backbone.weights: timm's own for {config.model} cannot be fetched ({reason}); give a file of them"
-            ) from None
+        model = build_backbone(config, image_size)
     check_input_size(model, image_size, "image_size")
     for key in ("mean", "std"):
         if key in settings:

@@ -70,6 +70,23 @@ def test_what_does_not_change_the_weights_may_change(tmp_path: Path) -> None:
     assert "workers: 7" in (tmp_path / "config.yaml").read_text()
 
 
+def test_a_file_may_be_written_in_another_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.hdf5").touch()
+    open_run(tmp_path / "run", config_of(tmp_path / "run"), INPUTS)
+    save_weights(tmp_path / "run")
+    open_run(
+        tmp_path / "run", config_of(tmp_path / "run", data={"sources": {"train": str(tmp_path / "a.hdf5")}}), INPUTS
+    )
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(InputError, match=r"run_dir: cannot write .*; choose another place"):
+            open_run(folder, config_of(folder), INPUTS)
+
+
 def test_a_run_that_was_moved_goes_on(tmp_path: Path) -> None:
     open_run(tmp_path / "old", config_of(tmp_path / "old"), INPUTS)
     save_weights(tmp_path / "old")

@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from ssl_isic.data.steps.step import Image, Parameters, Step, sub_seed
+from ssl_isic.errors import InputError
 
 
 class Albumentations(Step):
@@ -34,7 +35,15 @@ class Albumentations(Step):
     def apply(self, image: Image, parameters: Parameters) -> Image:
         transform, seed = _built(self.transform, json.dumps(self.settings)), int(parameters[0])
         transform.set_random_state(np.random.default_rng(seed), random.Random(seed))
-        changed: Image = np.ascontiguousarray(transform(image=image)["image"])
+        try:
+            changed: Image = np.ascontiguousarray(transform(image=image)["image"])
+        except ValueError as error:
+            raise InputError(f"views: {self.transform} fails on an image of {image.shape}: {error}") from None
+        if changed.dtype != np.uint8 or changed.ndim != 3 or changed.shape[2] != 3:
+            raise InputError(
+                f"views: {self.transform} makes {changed.dtype} {changed.shape} of an image, and views are uint8 (h, w, 3); "
+                "leave it out: pixels are normalised after the views"
+            )
         return changed
 
 

@@ -26,7 +26,9 @@ def test_what_is_kept_is_every_step(tmp_path: Path) -> None:
 
 
 def test_a_run_goes_on_with_the_same_views_only(tmp_path: Path) -> None:
-    keep_views(tmp_path, simclr_views(own(tmp_path, 10)))
+    keep_views(tmp_path, simclr_views(own(tmp_path, 9)))
+    keep_views(tmp_path, simclr_views(own(tmp_path, 10)))  # nothing was trained with the others
+    (tmp_path / "model.safetensors").touch()
     keep_views(tmp_path, simclr_views(own(tmp_path, 10)))
     with pytest.raises(InputError, match=r"views\.yaml says that view_1 of this run was another"):
         keep_views(tmp_path, simclr_views(own(tmp_path, 11)))

@@ -106,6 +106,7 @@ def test_a_run_is_not_resumed_with_other_styles(tmp_path: Path, styles: Path) ->
         keep_views(tmp_path, train_view(TrainViewConfig(preset=str(preset)), 32))
 
     keep()
+    (tmp_path / "model.safetensors").touch()
     keep()
     styles.write_text(json.dumps({"clinics": [CLINIC]}))
     with pytest.raises(InputError, match="view_1 of this run was another"):
