@@ -86,8 +86,8 @@ def build_optimizer(
 class LARS(torch.optim.Optimizer):
     """SGD with a momentum of 0.9 in which the step of each weight that decays is sized by the weight's own length.
 
-    lightly's LARS, but for two things: it goes over all weights at once and waits for none of them on a GPU, and what decays
-    is sized at a decay of 0 too. A weight or gradient of zeros is not sized and does not decay.
+    lightly's LARS, but for two things: on a GPU it waits for no weight, and what decays is sized at a decay of 0 too. A
+    weight or gradient of zeros is not sized and does not decay.
 
     Source: You et al. 2017, https://arxiv.org/abs/1708.03888, equation 6.
     """
@@ -116,7 +116,7 @@ class LARS(torch.optim.Optimizer):
             torch._foreach_add_(weights, buffers, alpha=-group["lr"])
 
     def _sized(self, weights: list[Tensor], gradients: list[Tensor], decay: float) -> list[Tensor]:
-        """The gradients and the decay, each as long as TRUST times its weight where decay is left out."""
+        """Gradient and decay of each weight times the rate of equation 6, which makes them about TRUST of its length."""
         updates = []
         for weight, gradient in zip(weights, gradients, strict=True):
             length, slope = weight.norm(), gradient.norm()

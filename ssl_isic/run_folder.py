@@ -74,8 +74,9 @@ def write_provenance(folder: Path, seed: int, world_size: int, inputs: Mapping[s
 
 def _alike(there: Any, here: Any) -> bool:
     """Whether two values are one, or two ways to write the place of one file or folder."""
-    both = isinstance(there, str) and isinstance(here, str)
-    return bool(there == here or (both and Path(here).exists() and Path(there).resolve() == Path(here).resolve()))
+    if isinstance(there, str) and isinstance(here, str):
+        return Path(there).resolve() == Path(here).resolve()
+    return bool(there == here)
 
 
 def _check_inputs(folder: Path, inputs: Mapping[str, str]) -> None:

@@ -131,6 +131,7 @@ def test_dropout_and_stochastic_depth_reach_the_network() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        ({"model": "resnet18.nobodys"}, r"timm has no resnet18\.nobodys"),
         ({"model": "resnett18"}, r"backbone\.model: timm has no resnett18; try one of resnet"),
         ({"weights": "/nowhere/backbone"}, r"no such file: /nowhere/backbone"),
         ({"weights": "{tmp}"}, r"no such file: .*model\.safetensors"),
@@ -152,6 +153,22 @@ def test_a_wrong_start_is_one_line(settings: dict[str, str], message: str, tmp_p
     with pytest.raises(InputError, match=message) as caught:
         build_backbone(BackboneConfig(**{"model": "test_resnet", **settings}), 32)
     assert "\n" not in str(caught.value)
+
+
+def test_an_architecture_may_be_named_with_the_tag_of_its_weights() -> None:
+    assert build_backbone(BackboneConfig(model="resnet18.a1_in1k"), 32).num_features == 512
+
+
+def test_weights_that_cannot_be_fetched_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*_: object, **options: object) -> None:
+        assert options["pretrained"]
+        raise OSError("no network\nand more")
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    with pytest.raises(
+        InputError, match=r"^backbone\.weights: .*resnet18 cannot be fetched \(no network\); give a file"
+    ):
+        build_backbone(BackboneConfig(model="resnet18", weights="timm"), 32)
 
 
 @pytest.mark.parametrize(("model", "stages", "frozen"), [("test_vit", 2, "blocks.0."), ("test_resnet", 1, "conv1.")])

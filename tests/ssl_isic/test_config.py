@@ -50,6 +50,17 @@ def test_words_override_the_file_and_the_file_overrides_defaults(tmp_path: Path)
     assert config.data.sources == {"train": Path("train.hdf5")}
 
 
+def test_what_is_wrong_is_blamed_on_the_file_or_on_the_word(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "a.yaml"
+    for text, word, blamed in (
+        ("seed: 3\n", "optim.lr=0", "the command line"),
+        ("optim: {lr: 0}\n", "seed=1", str(file)),
+    ):
+        file.write_text(text)
+        assert pretrain.main([*REQUIRED, "--config", str(file), word]) == 2
+        assert capsys.readouterr().err.startswith(f"ssl-isic: {blamed}: optim.lr: ")
+
+
 def test_a_word_can_fill_a_branch_that_the_file_leaves_empty(tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
     file.write_text("optim:\n")
@@ -92,6 +103,8 @@ def test_the_name_chooses_the_member_of_a_union(words: list[str], expected: Conf
         (["seed.low=3", "seed=1", "seed.low=3"], ["cannot set seed.low", "seed is 1"]),
         (["seed"], ["'seed'", "key=value"]),
         (["=3"], ["'=3'", "key=value"]),
+        (["run_dir="], ["run_dir is empty", "run_dir=VALUE"]),
+        (["loop.epochs=.inf"], ["loop.epochs", "finite"]),
         (["views.global_scale=[1"], ["views.global_scale=[1", "YAML"]),
         (["--seed", "3"], ["unknown option --seed", "key=value"]),
         (["--config", "/nowhere/a.yaml"], ["/nowhere/a.yaml", "No such file"]),

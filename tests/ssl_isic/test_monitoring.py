@@ -170,6 +170,11 @@ def test_labels_that_are_none_are_one_line(many: dict[str, Path], tmp_path: Path
         config_of(tmp_path, many, 1, data={"sources": {"train": many["images"]}}, monitor={"target": "target"})
 
 
+def test_labels_of_too_few_images_are_one_line(many: dict[str, Path]) -> None:
+    with pytest.raises(InputError, match=r"monitor\.target=target: 63 images would be held out of 700.*64 are needed"):
+        hold_out(MonitorConfig(images=63, target="target"), pool_of(many), 0)
+
+
 class Redness(nn.Module):
     """Sixteen features: the image's mean colour and its pixels' rows, so that red images are easily told apart."""
 

@@ -56,15 +56,17 @@ def table(tmp_path: Path, lesion_jpegs: dict[str, bytes]) -> Path:
         (["method.chunk=0"], "method.chunk"),
         (["backbone.weights=nowhere"], "no such file"),
         (["optim.name=lars", "method.name=dino"], "set optim.lr too"),
+        (["optim.heads_first_epochs=1"], "optim.heads_first_epochs=1 is all of loop.epochs=0.5"),
+        (["method.name=mae", "loop.compile=true", "backbone.grad_checkpointing=true"], "loop.compile would do nothing"),
     ],
 )
-def test_bad_input_is_one_line_and_leaves_no_weights(
+def test_bad_input_is_one_line_and_leaves_no_run(
     words: list[str], tmp_path: Path, word: list[str], says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert pretrain.main([*words, *word]) == 2
     error = capsys.readouterr().err.strip().splitlines()
     assert says in error[-1]
-    assert not list(tmp_path.rglob("*.safetensors"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_backbone_says_how_its_images_were_cleaned(

@@ -72,12 +72,11 @@ def test_what_does_not_change_the_weights_may_change(tmp_path: Path) -> None:
 
 def test_a_file_may_be_written_in_another_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("a.hdf5").touch()
     open_run(tmp_path / "run", config_of(tmp_path / "run"), INPUTS)
     save_weights(tmp_path / "run")
-    open_run(
-        tmp_path / "run", config_of(tmp_path / "run", data={"sources": {"train": str(tmp_path / "a.hdf5")}}), INPUTS
-    )
+    whole = str(tmp_path / "a.hdf5")
+    open_run(tmp_path / "run", config_of(tmp_path / "run", data={"sources": {"train": whole}}), INPUTS)
+    assert f"train: {whole}" in (tmp_path / "run" / "config.yaml").read_text()
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:

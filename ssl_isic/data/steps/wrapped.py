@@ -37,8 +37,9 @@ class Albumentations(Step):
         transform.set_random_state(np.random.default_rng(seed), random.Random(seed))
         try:
             changed: Image = np.ascontiguousarray(transform(image=image)["image"])
-        except ValueError as error:
-            raise InputError(f"views: {self.transform} fails on an image of {image.shape}: {error}") from None
+        except Exception as error:  # its transforms raise errors of many kinds
+            said = " ".join(str(error).split())
+            raise InputError(f"views: {self.transform} fails on an image of {image.shape}: {said}") from None
         if changed.dtype != np.uint8 or changed.ndim != 3 or changed.shape[2] != 3:
             raise InputError(
                 f"views: {self.transform} makes {changed.dtype} {changed.shape} of an image, and views are uint8 (h, w, 3); "

@@ -116,3 +116,10 @@ def test_something_that_is_no_image_among_images_is_named(tmp_path: Path) -> Non
     assert store.read(0) == b"image"
     with pytest.raises(InputError, match=r"mixed\.hdf5: b cannot be read"):
         store.read(1)
+
+
+def test_a_dataset_without_a_value_is_no_bytes(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "empty.hdf5", "w") as file:
+        file["a"], file["b"] = np.void(b"bytes"), h5py.Empty("S10")
+    store = Hdf5Store(tmp_path / "empty.hdf5")
+    assert [store.read(row) for row in range(2)] == [b"bytes", b""]

@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from ssl_isic.data.steps.wrapped import Albumentations
+from ssl_isic.errors import InputError
 
 Image = NDArray[np.uint8]
 ELASTIC = Albumentations(transform="ElasticTransform", settings={"alpha": 40, "sigma": 5})
@@ -48,3 +49,18 @@ def test_what_is_drawn_is_exact_as_a_float() -> None:
 def test_what_albumentations_does_not_know_is_refused(transform: str, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Albumentations(transform=transform, settings=settings)
+
+
+@pytest.mark.parametrize(
+    ("transform", "settings", "message"),
+    [
+        ("Normalize", {}, r"Normalize makes float32 .* views are uint8"),
+        ("ToGray", {"num_output_channels": 1}, "ToGray"),
+        ("RandomCrop", {"height": 5000, "width": 5000}, "RandomCrop fails on an image of"),
+    ],
+)
+def test_what_makes_no_view_is_one_line(
+    transform: str, settings: dict[str, Any], message: str, wide_image: Image
+) -> None:
+    with pytest.raises(InputError, match=message):
+        Albumentations(transform=transform, settings=settings).apply(wide_image, (3.0,))
