@@ -144,7 +144,7 @@ def _override(tree: dict[str, Any], word: str) -> None:
     if not equals or not key:
         raise InputError(f"cannot read {word!r}: write key=value, for instance seed=1")
     if not text:
-        raise InputError(f"{key} is empty: write {key}=VALUE, or {key}=null for none")
+        raise InputError(f"{key} is empty: write {key}=VALUE, or leave it out")
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
