@@ -21,7 +21,7 @@ from finetune.mixing import MixingConfig
 from finetune.predict import predict, write_predictions
 from finetune.sampling import BalancedOrder
 from ssl_isic.backbones import BackboneConfig, save_backbone
-from ssl_isic.config import Config
+from ssl_isic.config import Config, Seed, Side
 from ssl_isic.data.folds import ids_hash
 from ssl_isic.data.images import ImagePool
 from ssl_isic.data.kept_views import keep_views
@@ -31,7 +31,7 @@ from ssl_isic.data.views import TrainViewConfig, train_view
 from ssl_isic.errors import InputError
 from ssl_isic.evaluation.source import BackboneSource
 from ssl_isic.files import atomic_write, write_json
-from ssl_isic.loop import LoopConfig, build_accelerator, fit, total_steps
+from ssl_isic.loop import LoopConfig, build_accelerator, fit, start_trackers, total_steps
 from ssl_isic.metrics import bootstrap, classification_metrics, partial_auc, roc_auc
 from ssl_isic.optim import OptimConfig
 from ssl_isic.run_folder import open_run, read_metrics, write_provenance
@@ -53,13 +53,13 @@ class FinetuneConfig(Config):
 
     run_dir: Path
     """Folder of this run; fold K is in run_dir/fold-K."""
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     """Seed of everything random."""
     data: LabelledConfig
     """The labelled images."""
     folds: list[int] | Literal["all"] = "all"
     """Folds to hold out, one model each; `[0]` trains one."""
-    image_size: int = Field(96, ge=8)
+    image_size: Side = 96
     """Side of the input, px."""
     views: TrainViewConfig = TrainViewConfig()
     """The augmented view."""
@@ -103,6 +103,7 @@ def start_run(config: FinetuneConfig, labelled: Labelled) -> Accelerator:
         open_run(config.run_dir, config, inputs)
         keep_views(config.run_dir, views)
         write_provenance(config.run_dir, config.seed, accelerator.num_processes, inputs)
+    start_trackers(accelerator, config.run_dir, config)
     for note in [*labelled.notes, *_cleaning_notes(config)]:
         accelerator.print(note)
     return accelerator

@@ -23,10 +23,12 @@ from ssl_isic.files import full_disk_named
 
 @dataclass
 class Progress:
-    """Where a run stands: optimizer steps done, and the images that did not decode so far, by id."""
+    """Where a run stands: optimizer steps done, the images that did not decode so far, by id, and since which step the
+    collapse guard has seen a sign."""
 
     step: int = 0
     bad_images: list[str] = field(default_factory=list)
+    collapsing_since: int | None = None
 
 
 def save_checkpoint(accelerator: Accelerator, folder: Path, progress: Progress, keep: int) -> None:

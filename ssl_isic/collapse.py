@@ -42,7 +42,7 @@ def collapse_sign(row: Mapping[str, float], prototypes: int | None, images: int)
 
 @dataclass
 class CollapseGuard:
-    """Looks at each row of metrics, and speaks when a sign has stayed for 20 steps after the first 40.
+    """Looks at each row of metrics, and speaks once when a sign has stayed for 20 steps after the first 40.
 
     `images` is how many distributions the teacher's mean is taken over: the global crops of a micro-batch of one rank.
     """
@@ -50,17 +50,18 @@ class CollapseGuard:
     action: Literal["stop", "warn"]
     prototypes: int | None
     images: int
-    _since: int | None = field(default=None, init=False)
+    since: int | None = None
+    """The step of the first row with a sign, of those that all had one."""
+    _has_spoken: bool = field(default=False, init=False)
 
     def look(self, step: int, row: Mapping[str, float]) -> str | None:
         """What was seen, when it is time to say so."""
         sign = collapse_sign(row, self.prototypes, self.images) if step >= FIRST_STEP else None
         if sign is None:
-            self._since = None
+            self.since, self._has_spoken = None, False
             return None
-        self._since = step if self._since is None else self._since
-        return (
-            f"collapse at step {step}: {sign}, since step {self._since}"
-            if step - self._since >= PATIENCE_STEPS
-            else None
-        )
+        self.since = step if self.since is None else self.since
+        if step - self.since < PATIENCE_STEPS or self._has_spoken:
+            return None
+        self._has_spoken = True
+        return f"collapse at step {step}: {sign}, since step {self.since}"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticUndefined
 
@@ -31,6 +31,12 @@ class Config(BaseModel):
     )
 
 
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+"""A seed that numpy and torch take, with room for one of each fold."""
+Workers = Annotated[int, Field(ge=0, le=512)]
+"""Processes."""
+Side = Annotated[int, Field(ge=8, le=4096)]
+"""Side of a square image, px."""
 C = TypeVar("C", bound=Config)
 COMMAND_LINE = "the command line"
 

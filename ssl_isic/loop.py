@@ -8,6 +8,8 @@ from typing import Literal
 
 import torch
 from accelerate import Accelerator
+from accelerate.tracking import get_available_trackers
+from accelerate.utils import LoggerType
 from pydantic import Field
 from timm.layers import convert_sync_batchnorm
 from torch import nn
@@ -15,7 +17,7 @@ from tqdm import tqdm
 
 from ssl_isic.checkpoint import Progress, list_checkpoints, load_checkpoint, save_checkpoint
 from ssl_isic.collapse import CollapseGuard
-from ssl_isic.config import Config
+from ssl_isic.config import Config, flat
 from ssl_isic.data.loading import (
     BatchLayout,
     Order,
@@ -107,6 +109,9 @@ def total_steps(config: LoopConfig, order: Order) -> int:
 
 def build_accelerator(config: LoopConfig, run_dir: Path) -> Accelerator:
     """Accelerate as the launcher set it up, with the configuration's precision and trackers."""
+    for name in config.trackers:
+        if name in LoggerType.list() and name not in (LoggerType.ALL, *get_available_trackers()):
+            raise InputError(f"loop.trackers: {name} is not installed; pip install {name}, or take it out")
     try:
         sharding = sharding_plugin()
         accelerator = Accelerator(
@@ -119,9 +124,16 @@ def build_accelerator(config: LoopConfig, run_dir: Path) -> Accelerator:
         raise InputError(f"loop: Accelerate cannot be set up: {error}") from None
     if sharding is not None:
         check_launched(accelerator, channels_last=config.channels_last, compiled=config.compile)
-    if config.trackers:
-        accelerator.init_trackers(run_dir.name)
     return accelerator
+
+
+def start_trackers(accelerator: Accelerator, run_dir: Path, config: Config) -> None:
+    """Open the run in its trackers, with all settings; to be called once nothing can be refused any more."""
+    if not accelerator.log_with:
+        return
+    settings = flat(config.model_dump(mode="json"))
+    plain = {key: value if isinstance(value, int | float | str) else str(value) for key, value in settings.items()}
+    accelerator.init_trackers(run_dir.name, config=plain)
 
 
 def fit(
@@ -162,6 +174,8 @@ def fit(
     folder = run_dir / "checkpoints"
     saved = list_checkpoints(folder)
     progress = load_checkpoint(accelerator, saved[-1]) if saved else Progress()
+    if guard is not None:
+        guard.since = progress.collapsing_since
     stream = TrainingStream(order, layout, progress.step, total, dataset.pool.lookahead)
     on_gpu = accelerator.device.type == "cuda"
     batches = training_loader(dataset, stream, loader, pin_memory=on_gpu)
@@ -179,7 +193,7 @@ def fit(
             if is_due(progress.step, config.log_every, total) or stopping:
                 row = log.write(optimizer)
                 if guard is not None:
-                    _heed(guard, progress.step, row, accelerator)
+                    _heed(guard, progress, row, accelerator)
             if evaluate is not None and is_due(progress.step, evaluate_every, total):
                 log.metrics(_evaluated(evaluate, task, network))
             if is_due(progress.step, config.save_every, total) or stopping:
@@ -237,14 +251,16 @@ def _set_schedules(optimizer: torch.optim.Optimizer, schedules: Schedules, step:
         group["weight_decay"] = schedules.weight_decay(step) if group["decays"] else 0.0
 
 
-def _heed(guard: CollapseGuard, step: int, row: dict[str, float], accelerator: Accelerator) -> None:
+def _heed(guard: CollapseGuard, progress: Progress, row: dict[str, float], accelerator: Accelerator) -> None:
     """Stop, or warn, when the guard has seen a collapse. The row is the same on all ranks."""
-    seen = guard.look(step, row)
+    seen = guard.look(progress.step, row)
+    progress.collapsing_since = guard.since
     if seen is None:
         return
     if guard.action == "stop":
         raise InputError(
-            f"{seen}; lower optim.lr or look at the method's settings, or set monitor.collapse=warn to go on"
+            f"{seen}; start in another run_dir with a lower optim.lr or other settings of the method, or go on here with "
+            "monitor.collapse=warn"
         )
     if accelerator.is_main_process:
         tqdm.write(f"warning: {seen}")

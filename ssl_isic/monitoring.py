@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ssl_isic.config import Config
 from ssl_isic.data.folds import make_folds
-from ssl_isic.data.groups import pool_column
+from ssl_isic.data.pool_tables import PoolTables
 from ssl_isic.data.workers import LoaderConfig
 from ssl_isic.errors import InputError
 from ssl_isic.evaluation.forward import forward_images
@@ -80,8 +80,8 @@ def hold_out(config: MonitorConfig, pool: Pool, seed: int) -> HeldOut:
         every = _lesion_by_lesion(rng.permutation(len(pool.images)), lesions)
         indices = np.sort(pool.images.from_few_shards(every, size))
         return HeldOut(indices, _photographs(lesions, indices), None, None)
-    labels = pool_column(pool.images, pool.config.tables, config.target, "monitor.target")
-    target = _read_labels(labels, config.target)
+    labels = pool.tables.column(config.target, "monitor.target")
+    target = _read_labels(labels, config.target, pool.tables)
     positives, negatives = (
         _lesion_by_lesion(rng.permutation(np.flatnonzero(target == label)), lesions) for label in (1, 0)
     )
@@ -109,13 +109,16 @@ def _photographs(lesions: NDArray[np.int64], indices: NDArray[np.int64]) -> NDAr
     return np.flatnonzero(np.isin(lesions, lesions[indices]))
 
 
-def _read_labels(labels: NDArray[np.str_], column: str) -> NDArray[np.float64]:
+def _read_labels(labels: NDArray[np.str_], column: str, tables: PoolTables) -> NDArray[np.float64]:
     """1, 0, or NaN where there is no label (N,)."""
     known = {"": np.nan, "0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0, "False": 0.0, "True": 1.0}
     names, inverse = np.unique(labels, return_inverse=True)
     unknown = [name for name in names.tolist() if name not in known]
     if unknown:
-        raise InputError(f"monitor.target={column} must be 0 or 1, got {unknown[0]}")
+        raise InputError(
+            f"{tables.place_of(unknown[0], column)}: monitor.target={column} must be 0 or 1, got {unknown[0]}; "
+            "name a column of those, or null"
+        )
     return np.array([known[name] for name in names.tolist()])[inverse]
 
 

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, Self
 
@@ -12,10 +13,11 @@ from pydantic import Field, model_validator
 
 from ssl_isic.data.cleaning import CleanNames
 from ssl_isic.data.grouping import joined
-from ssl_isic.data.groups import BalancedByGroup, SameGroup, find_column, numbered, pool_column
+from ssl_isic.data.groups import BalancedByGroup, SameGroup, numbered
 from ssl_isic.data.images import ImagePool
 from ssl_isic.data.loading import Order, ShuffledOrder, TrainingImages
 from ssl_isic.data.near_duplicates import NO_PAIRS
+from ssl_isic.data.pool_tables import PoolTables
 from ssl_isic.data.ram_cache import CachedLoaderConfig
 from ssl_isic.data.remote import Location
 from ssl_isic.data.shard_order import WindowedOrder
@@ -66,20 +68,33 @@ class Pool:
 
     config: PoolConfig
     images: ImagePool
+    target: str | None = None
+    """Column of labels, where they are asked for."""
+
+    @cached_property
+    def tables(self) -> PoolTables:
+        """What the tables say of the images. InputError where a column that was named is in none of them."""
+        columns = {key: str(getattr(self.config, key)) for key in ("patient", "lesion", "clinic")}
+        tables = PoolTables(
+            self.images, self.config.tables, [*columns.values(), *([self.target] if self.target else [])]
+        )
+        for key, column in columns.items():
+            if column != PoolConfig.model_fields[key].default:
+                tables.column(column, f"data.{key}")
+        return tables
 
     def groups(self, kind: Kind) -> NDArray[np.int64]:
         """A number for each patient or lesion, (N,); an image without a row has one of its own.
 
         Photographs of one lesion are of one patient, whether or not the tables name who that is.
         """
-        column: str = getattr(self.config, kind)
-        values = pool_column(self.images, self.config.tables, column, f"data.{kind}")
-        lesions = find_column(self.images, self.config.tables, self.config.lesion) if kind == "patient" else None
+        values = self.tables.column(getattr(self.config, kind), f"data.{kind}")
+        lesions = self.tables.find(self.config.lesion) if kind == "patient" else None
         return numbered(values) if lesions is None else joined({"patient": values, "lesion": lesions}, NO_PAIRS)
 
     def lesions(self) -> NDArray[np.int64]:
         """A number for each lesion, (N,); each image is one where the tables do not say."""
-        lesions = find_column(self.images, self.config.tables, self.config.lesion)
+        lesions = self.tables.find(self.config.lesion)
         return np.arange(len(self.images)) if lesions is None else numbered(lesions)
 
     def clinics(self) -> NDArray[np.str_]:
@@ -87,7 +102,7 @@ class Pool:
         sources = np.repeat(self.images.names, [len(store.ids) for store in self.images.stores])
         if not self.config.tables:
             return sources
-        clinics = pool_column(self.images, self.config.tables, self.config.clinic, "data.clinic")
+        clinics = self.tables.column(self.config.clinic, "data.clinic")
         return np.where(clinics == "", sources, clinics)
 
     def order(self, indices: NDArray[np.int64], seed: int) -> Order:
@@ -116,8 +131,12 @@ class Pool:
         return TrainingImages(self.images, indices, views, seed, numbers, pairs, shown, cleaning)
 
     def hashes(self) -> dict[str, str]:
-        """For each source, a hash of its ids, or of the index of its shards: no gigabytes are read for it."""
-        return {name: _hash_of(store) for name, store in zip(self.images.names, self.images.stores, strict=True)}
+        """For each source, a hash of its ids, or of the index of its shards: no gigabytes are read for it.
+
+        For each table, one of the columns that are read.
+        """
+        sources = {name: _hash_of(store) for name, store in zip(self.images.names, self.images.stores, strict=True)}
+        return sources | {f"data.tables.{name}": digest for name, digest in self.tables.hashes().items()}
 
 
 def _hash_of(store: JpegStore) -> str:

@@ -8,17 +8,17 @@ from typing import Self
 import numpy as np
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from ssl_isic.backbones import BackboneConfig, check_input_size, save_backbone
 from ssl_isic.collapse import CollapseGuard
-from ssl_isic.config import Config
+from ssl_isic.config import Config, Seed
 from ssl_isic.data.images import ImagePool
 from ssl_isic.data.kept_views import keep_views
 from ssl_isic.data.loading import BatchLayout, Order, steps_per_epoch
 from ssl_isic.data.views import SeededViews, ViewsConfig
 from ssl_isic.errors import InputError
-from ssl_isic.loop import LoopConfig, build_accelerator, fit, total_steps
+from ssl_isic.loop import LoopConfig, build_accelerator, fit, start_trackers, total_steps
 from ssl_isic.methods import MethodConfig
 from ssl_isic.methods.method import RunShape
 from ssl_isic.methods.multicrop import GLOBAL_CROPS
@@ -36,7 +36,7 @@ class PretrainConfig(Config):
 
     run_dir: Path
     """Folder of this run; the backbone is written to run_dir/backbone."""
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     """Seed of everything random."""
     data: PoolConfig
     """The pool of images."""
@@ -95,7 +95,8 @@ def pretrain(config: PretrainConfig, rules: Mapping[str, str] | None = None) -> 
     Args:
         rules: for each key that was filled in, what it follows from; printed at the start.
     """
-    pool = Pool(config.data, ImagePool(config.data.sources, config.data.shards))
+    pool = Pool(config.data, ImagePool(config.data.sources, config.data.shards), config.monitor.target)
+    inputs = pool.hashes()
     held_out = hold_out(config.monitor, pool, config.seed)
     views = config.method.build_views(config.views)
     accelerator = build_accelerator(config.loop, config.run_dir)
@@ -108,10 +109,10 @@ def pretrain(config: PretrainConfig, rules: Mapping[str, str] | None = None) -> 
     _check_sizes(task, views, config.views)
     pool.images.cache(config.data, show=accelerator.is_main_process)
     if accelerator.is_main_process:
-        inputs = pool.hashes()
         open_run(config.run_dir, config, inputs)
         keep_views(config.run_dir, views)
         write_provenance(config.run_dir, config.seed, accelerator.num_processes, inputs)
+    start_trackers(accelerator, config.run_dir, config)
     for key, rule in (rules or {}).items():
         accelerator.print(f"{key}={reduce(getattr, key.split('.'), config)}: {rule}")
     accelerator.wait_for_everyone()

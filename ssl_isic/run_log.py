@@ -10,7 +10,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 from tqdm import tqdm
 
-from ssl_isic.checkpoint import Progress
+from ssl_isic.checkpoint import Progress, list_checkpoints
 from ssl_isic.data.loading import TrainingImages
 from ssl_isic.errors import InputError
 from ssl_isic.files import atomic_write
@@ -86,9 +86,11 @@ class RunLog:
         """Raise InputError for a loss that is not finite or for too many bad images. Every rank calls this together."""
         step = int(_reduce_min(self._first_bad_step, self.accelerator))
         if step != NEVER:
+            folder = self.run_dir / "checkpoints"
+            kept = f"the last good checkpoint is kept in {folder}; " if list_checkpoints(folder) else ""
             raise InputError(
-                f"the loss or its gradient is not finite at step {step}; the last good checkpoint is kept in "
-                f"{self.run_dir / 'checkpoints'}; lower optim.lr, or set loop.mixed_precision=bf16 or no"
+                f"the loss or its gradient is not finite at step {step}; {kept}lower optim.lr, or set "
+                "loop.mixed_precision=bf16 or no"
             )
         new = gather_object([self.dataset.id_of(row) for row in set(self._bad_rows)])
         self._bad_rows.clear()

@@ -1,56 +1,13 @@
-"""Which images of a pool show the same patient or lesion or come from the same clinic, and what training makes of it."""
+"""Images of the same patient, lesion or clinic, and what training makes of it."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ssl_isic.data.decks import dealt
-from ssl_isic.data.images import ImagePool
-from ssl_isic.data.tables import match_ids, read_table
-from ssl_isic.errors import InputError
 
 Texts = NDArray[np.str_]
-
-
-def find_column(pool: ImagePool, tables: Mapping[str, Path], column: str) -> Texts | None:
-    """The values of `column` for the images of `pool` (N,), from a table for each source; "" where there is none.
-
-    Returns:
-        None where no table has the column.
-
-    Raises:
-        InputError: a table of a source that is not in the pool.
-    """
-    unknown = sorted(tables.keys() - set(pool.names))
-    if unknown:
-        raise InputError(f"data.tables.{unknown[0]}: there is no such source; data.sources has {', '.join(pool.names)}")
-    values, found = np.full(len(pool), "", dtype=object), False
-    for source, path in tables.items():
-        table = read_table(path)
-        if column not in table:
-            continue
-        found = True
-        start, store_ids = pool.slice_of(source)
-        rows = match_ids(table["isic_id"].astype(str), store_ids).rows
-        has_image = (rows >= 0) & table[column].notna().to_numpy()
-        values[start + rows[has_image]] = table[column].astype(str).to_numpy()[has_image]
-    return values.astype(np.str_) if found else None
-
-
-def pool_column(pool: ImagePool, tables: Mapping[str, Path], column: str, key: str) -> Texts:
-    """As `find_column`, of a column that has to be there.
-
-    Raises:
-        InputError: no table has it; `key` is the configuration's.
-    """
-    values = find_column(pool, tables, column)
-    if values is None:
-        where = ", ".join(str(path) for path in tables.values()) or "data.tables, which is empty"
-        raise InputError(f"{key}={column} is not a column of {where}; name the column, or set data.tables.SOURCE=CSV")
-    return values
 
 
 def numbered(values: Texts) -> NDArray[np.int64]:

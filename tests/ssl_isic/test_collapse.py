@@ -60,3 +60,14 @@ def test_the_guard_waits_until_a_sign_has_stayed() -> None:
     again = CollapseGuard("stop", K, IMAGES)
     assert [again.look(step, values) for step, values in ((60, bad), (70, good), (80, bad), (90, bad))] == [None] * 4
     assert again.look(100, bad) is not None
+
+
+def test_the_guard_speaks_once_of_each_collapse() -> None:
+    guard = CollapseGuard("warn", K, IMAGES)
+    bad, good = row(0.1, 0.2), row(6.0, 6.6)
+    steps = zip((40, 60, 80, 100, 120, 140, 160), (bad, bad, bad, good, bad, bad, bad), strict=True)
+    assert [step for step, values in steps if guard.look(step, values) is not None] == [60, 140]
+
+
+def test_a_guard_that_knows_since_when_need_not_wait_again() -> None:
+    assert CollapseGuard("stop", K, IMAGES, since=40).look(60, row(0.1, 0.2)) is not None

@@ -199,6 +199,23 @@ def test_a_loss_or_gradient_that_is_not_finite_stops_the_run(
     assert all(value.isfinite().all() for value in load_file(saved[-1] / "model.safetensors").values())
 
 
+def test_a_run_that_the_guard_stopped_goes_no_further_when_it_is_repeated(
+    tmp_path: Path, lesions: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = SimCLR.forward
+
+    def forward(self: SimCLR, batch: Any, step: int) -> dict[str, Tensor]:
+        outputs = original(self, batch, step)
+        return {**outputs, "feature_std": torch.zeros(()) if step >= 40 else torch.ones(())}
+
+    monkeypatch.setattr(SimCLR, "forward", forward)
+    config = config_of(tmp_path / "run", lesions, SIMCLR, workers=0, epochs=20, log_every=10, save_every=10)
+    for _ in range(2):
+        with pytest.raises(InputError, match=r"^collapse at step 70: .* since step 50; start in another run_dir"):
+            pretrain(config)
+    assert list_checkpoints(tmp_path / "run" / "checkpoints")[-1].name == "step-000000060"
+
+
 def damage(images: dict[str, bytes], row: int) -> dict[str, bytes]:
     return {name: data[: len(data) // 2] if k == row else data for k, (name, data) in enumerate(images.items())}
 
@@ -227,7 +244,7 @@ def test_a_file_full_of_bad_images_is_one_line(
     workers: int, tmp_path: Path, write_hdf5: WriteHdf5, lesion_jpegs: dict[str, bytes]
 ) -> None:
     images = write_hdf5(tmp_path / "bad.hdf5", {name: data[:300] for name, data in lesion_jpegs.items()})
-    with pytest.raises(InputError, match=r"^8 images in a row do not decode, the last ISIC_\d+ \(.*damaged\?$"):
+    with pytest.raises(InputError, match=r"^none of 8 images, .* decodes, the last ISIC_\d+ \(.*damaged\?$"):
         pretrain(config_of(tmp_path / "run", images, SIMCLR, workers=workers))
 
 

@@ -52,7 +52,7 @@ def many(
 def pool_of(many: dict[str, Path], tables: bool = True) -> Pool:
     given = {"train": many["table"]} if tables else {}
     config = PoolConfig(sources={"train": many["images"]}, tables=given, workers=0)
-    return Pool(config, ImagePool(config.sources))
+    return Pool(config, ImagePool(config.sources), "target")
 
 
 def with_reddest(
@@ -164,7 +164,7 @@ def test_of_a_source_in_shards_few_shards_are_held_out_of(many: dict[str, Path],
 def test_labels_that_are_none_are_one_line(many: dict[str, Path], tmp_path: Path) -> None:
     table = pd.read_csv(many["table"]).assign(target="melanoma")
     table.to_csv(tmp_path / "t.csv", index=False)
-    with pytest.raises(InputError, match="must be 0 or 1, got melanoma"):
+    with pytest.raises(InputError, match=r"t\.csv, row 2: monitor.target=target must be 0 or 1, got melanoma"):
         hold_out(MonitorConfig(target="target"), pool_of({**many, "table": tmp_path / "t.csv"}), 0)
     with pytest.raises(InputError, match=r"monitor\.target=target needs data.tables"):
         config_of(tmp_path, many, 1, data={"sources": {"train": many["images"]}}, monitor={"target": "target"})

@@ -3,10 +3,12 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
 
 from ssl_isic import pretrain
 from ssl_isic.data.images import ImagePool
@@ -55,18 +57,82 @@ def table(tmp_path: Path, lesion_jpegs: dict[str, bytes]) -> Path:
         (["data.tables.elsewhere=t.csv", "method.not_negative=patient"], "no such source"),
         (["method.chunk=0"], "method.chunk"),
         (["backbone.weights=nowhere"], "no such file"),
+        (["backbone.model=vgg11", "backbone.drop_path=0.1"], "vgg11 has no stochastic depth; set backbone.drop_path=0"),
+        (["backbone.model=vgg11", "backbone.grad_checkpointing=true"], "recompute the activations of vgg11"),
+        (["data.workers=1000000"], "data.workers: input should be less than or equal to 512"),
+        (["views.size=100000"], "views.size: input should be less than or equal to 4096"),
+        (["seed=99999999999"], "seed: input should be less than 2147483648"),
+        (["loop.trackers=[tensorboard]"], "loop.trackers: tensorboard is not installed; pip install tensorboard"),
+        (["loop.trackers=[notes]"], "Unsupported logging capability: notes"),
         (["optim.name=lars", "method.name=dino"], "set optim.lr too"),
         (["optim.heads_first_epochs=1"], "optim.heads_first_epochs=1 is all of loop.epochs=0.5"),
         (["method.name=mae", "loop.compile=true", "backbone.grad_checkpointing=true"], "loop.compile would do nothing"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_no_run(
-    words: list[str], tmp_path: Path, word: list[str], says: str, capsys: pytest.CaptureFixture[str]
+    words: list[str],
+    tmp_path: Path,
+    word: list[str],
+    says: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("ssl_isic.loop.get_available_trackers", list)
     assert pretrain.main([*words, *word]) == 2
     error = capsys.readouterr().err.strip().splitlines()
     assert says in error[-1]
     assert not (tmp_path / "run").exists()
+
+
+def test_a_table_that_has_changed_is_refused_and_what_a_run_does_not_read_may_change(
+    words: list[str], table: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = [*words, f"data.tables.train={table}", "method.not_negative=lesion"]
+    assert pretrain.main(run) == 0
+    rows = pd.read_csv(table)
+    rows.assign(age=50)[::-1].to_csv(table, index=False)
+    assert pretrain.main(run) == 0
+    rows.assign(lesion_id="L0").to_csv(table, index=False)
+    assert pretrain.main(run) == 2
+    assert "holds a run on other data: data.tables.train was 48 rows, sha256" in capsys.readouterr().err
+
+
+def test_a_lesion_column_that_was_named_has_to_be_there(
+    words: list[str], table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert pretrain.main([*words, f"data.tables.train={table}", "data.lesion=lesion", "monitor.images=0"]) == 2
+    assert f"data.lesion=lesion is not a column of {table}" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_tracker_gets_the_settings_and_the_rows(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: dict[str, Any] = {"rows": []}
+
+    class Notes(GeneralTracker):
+        name, requires_logging_directory = "notes", False
+
+        def __init__(self, run_name: str, **_: Any) -> None:
+            super().__init__()
+            kept["run"] = run_name
+
+        @property
+        def tracker(self) -> None: ...
+
+        def store_init_configuration(self, values: dict[str, Any]) -> None:
+            kept["settings"] = values
+
+        def log(self, values: dict[str, Any], step: int | None, **_: Any) -> None:
+            kept["rows"].append({"step": step, **values})
+
+    monkeypatch.setitem(LOGGER_TYPE_TO_CLASS, "notes", Notes)
+    assert pretrain.main([*words, "loop.trackers=[notes]", "optim.lr=0.125"]) == 0
+    assert kept["run"] == "run"
+    assert kept["settings"]["optim.lr"] == 0.125
+    assert kept["settings"]["backbone.weights"] == "None"
+    written = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert [(row["step"], row["loss"]) for row in kept["rows"]] == [(row["step"], row["loss"]) for row in written]
 
 
 def test_the_backbone_says_how_its_images_were_cleaned(

@@ -1,50 +1,15 @@
-"""Groups of a pool: columns joined from tables, partners of the same lesion, batches balanced by clinic."""
-
-from pathlib import Path
+"""Groups: partners of the same lesion, batches balanced by clinic."""
 
 import numpy as np
-import pandas as pd
-import pytest
 
 from ssl_isic.data.decks import dealt
-from ssl_isic.data.groups import BalancedByGroup, SameGroup, numbered, pool_column
-from ssl_isic.data.images import ImagePool
-from ssl_isic.errors import InputError
-
-
-@pytest.fixture
-def pool(lesions: Path) -> ImagePool:
-    return ImagePool({"here": lesions, "there": lesions})
-
-
-def table(path: Path, **columns: list[str | None]) -> Path:
-    pd.DataFrame(columns).to_csv(path, index=False)
-    return path
-
-
-def test_values_come_to_the_right_images_of_the_right_source(pool: ImagePool, tmp_path: Path) -> None:
-    ids = [pool.id_of(index) for index in range(len(pool) // 2)]
-    rows = table(tmp_path / "t.csv", isic_id=[ids[5], ids[2], "ISIC_none", ids[7]], patient_id=["B", "A", "C", None])
-    values = pool_column(pool, {"there": rows}, "patient_id", "data.patient")
-    offset = len(pool) // 2
-    assert {index: value for index, value in enumerate(values.tolist()) if value} == {offset + 5: "B", offset + 2: "A"}
+from ssl_isic.data.groups import BalancedByGroup, SameGroup, numbered
 
 
 def test_unknown_images_are_no_ones() -> None:
     numbers = numbered(np.array(["a", "", "b", "", "a"]))
     assert numbers[0] == numbers[4]
     assert len(set(numbers.tolist())) == 4
-
-
-@pytest.mark.parametrize(
-    ("tables", "says"), [({"nowhere": "t.csv"}, "no such source"), ({"here": "t.csv"}, "not a column"), ({}, "empty")]
-)
-def test_a_column_that_is_nowhere_is_one_line(
-    pool: ImagePool, tmp_path: Path, tables: dict[str, str], says: str
-) -> None:
-    table(tmp_path / "t.csv", isic_id=[pool.id_of(0)], other=["x"])
-    with pytest.raises(InputError, match=says):
-        pool_column(pool, {name: tmp_path / file for name, file in tables.items()}, "patient_id", "data.patient")
 
 
 def test_a_partner_is_another_photograph_of_the_same_lesion_each_equally_often() -> None:
