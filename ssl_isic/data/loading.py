@@ -29,7 +29,7 @@ from ssl_isic.errors import InputError
 Batch = dict[str, Any]
 DRAWN = "drawn"
 """Of a batch whose views are finished on the device: what was drawn for them, float64 (B, D)."""
-SUBSTITUTE_TRIES = 8
+FEWEST_TRIES = 8
 
 
 class Draw(NamedTuple):
@@ -151,7 +151,7 @@ def steps_per_epoch(order: Order, batch_size: int) -> int:
 class TrainingImages(Dataset[dict[str, Any]]):
     """Views of pool images for training, with the columns (targets, weights) that go with them.
 
-    An image that does not decode is replaced by the next that does, so that every rank keeps equal batches; its row is
+    An image that does not decode is replaced by another that does, so that every rank keeps equal batches; its row is
     reported in the batch as `bad`. With `pairs`, every other view shows another photograph of the same lesion where there
     is one. `shown` is what `decode_rgb` may rely on (`shown.shown_by`). `cleaning` names what is done to each image before
     its views are made; it is then decoded whole, since what is thin is gone from a reduced one.
@@ -203,15 +203,19 @@ class TrainingImages(Dataset[dict[str, Any]]):
         return packing.sealed({"row": rows, **columns, **on_device}, bad)
 
     def _decoded(self, row: int, bad: list[int]) -> tuple[int, Image]:
-        """The first of `row` and those after it that decodes, and its pixels; those that do not are added to `bad`."""
-        for _ in range(SUBSTITUTE_TRIES):
+        """The first that decodes of `row` and the 1st, 3rd, 7th, 15th, ... row after it, and its pixels; those that do not
+        are added to `bad`. Damaged stretches of a file are soon left, and not all replaced by the image behind them."""
+        tries = max(FEWEST_TRIES, len(self).bit_length())
+        for attempt in range(tries):
             try:
                 return row, self._pixels(row)
             except ImageDecodeError as error:
                 bad.append(row)
                 last = f"the last {self.id_of(row)} ({error})"
-                row = (row + 1) % len(self)
-        raise InputError(f"{SUBSTITUTE_TRIES} images in a row do not decode, {last}; is the file of images damaged?")
+                row = (row + 2**attempt) % len(self)
+        raise InputError(
+            f"none of {tries} images, near and far in the file, decodes, {last}; is the file of images damaged?"
+        )
 
     def _other_photograph(self, row: int, position: int, bad: list[int]) -> Image | None:
         if self.pairs is None:
