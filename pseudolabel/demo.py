@@ -19,7 +19,7 @@ from finetune.training import LABELLED, FinetuneConfig, SamplingConfig, finetune
 from pseudolabel.rounds import PseudolabelConfig, read_oof, run_rounds
 from pseudolabel.unlabelled import UnlabelledConfig
 from ssl_isic.backbones import BackboneConfig
-from ssl_isic.config import Config, read_config
+from ssl_isic.config import Config, Seed, Workers, read_config
 from ssl_isic.data.decoding import decode_rgb
 from ssl_isic.data.images import ImagePool
 from ssl_isic.data.synthetic import SyntheticFiles, write_synthetic
@@ -45,7 +45,7 @@ class DemoConfig(Config):
 
     out: Path = Path("runs/demo")
     """Folder for everything that the demo makes."""
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     """Seed of everything random."""
     train_rows: int = Field(2700, ge=100)
     """Labelled lesions."""
@@ -63,7 +63,7 @@ class DemoConfig(Config):
     """Epochs of each classifier."""
     rounds: int = Field(2, ge=1)
     """Pseudo-label rounds at most."""
-    workers: int = Field(0, ge=0)
+    workers: Workers = 0
     """Processes that read images; 0 leaves both cores of a small machine to training."""
 
 

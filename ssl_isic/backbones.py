@@ -65,7 +65,8 @@ def build_backbone(config: BackboneConfig, image_size: int, num_classes: int = 0
     gradients over a few pixels are computed by `small_maps`.
 
     Raises:
-        InputError: no such architecture, weights that are missing or belong to another architecture.
+        InputError: no such architecture, weights that are missing or belong to another architecture, a setting that the
+            architecture does not know.
     """
     _check_architecture(config.model)
     state = None
@@ -86,7 +87,7 @@ def build_backbone(config: BackboneConfig, image_size: int, num_classes: int = 0
     if config.freeze_stages:
         _freeze(model, config.freeze_stages)
     if config.grad_checkpointing:
-        model.set_grad_checkpointing(True)  # type: ignore[operator]
+        _checkpoint_gradients(model, config.model)
     mend_strided_points(model)
     speed_up_small_maps(model)
     return model
@@ -183,12 +184,33 @@ def _create(
             ) from None
         break
     else:
-        model = timm.create_model(config.model, **options)
+        try:
+            model = timm.create_model(config.model, **options)
+        except TypeError as error:
+            if "drop_path_rate" not in str(error):
+                raise
+            raise InputError(
+                f"backbone.drop_path={config.drop_path:g}: {config.model} has no stochastic depth; set backbone.drop_path=0"
+            ) from None
     return model
 
 
+def _checkpoint_gradients(model: nn.Module, name: str) -> None:
+    try:
+        model.set_grad_checkpointing(True)  # type: ignore[operator]
+    except (AttributeError, AssertionError):
+        raise InputError(
+            f"backbone.grad_checkpointing: timm cannot recompute the activations of {name}; set it to false"
+        ) from None
+
+
 def _freeze(model: nn.Module, stages: int) -> None:
-    by_stage = group_parameters(model, model.group_matcher(coarse=True))  # type: ignore[operator]
+    try:
+        by_stage = group_parameters(model, model.group_matcher(coarse=True))  # type: ignore[operator]
+    except (AttributeError, AssertionError):
+        raise InputError(
+            f"backbone.freeze_stages={stages}: timm knows no stages of this backbone.model; set 0"
+        ) from None
     if stages >= len(by_stage):
         raise InputError(
             f"backbone.freeze_stages={stages} leaves nothing of the {len(by_stage)} stages to train; choose a smaller one"

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from tqdm import tqdm
 
-from ssl_isic.config import Config
+from ssl_isic.config import Config, Seed
 from ssl_isic.data.cleaning import CleanNames, clean
 from ssl_isic.data.decoding import ImageDecodeError, decode_rgb
 from ssl_isic.data.images import open_store
@@ -37,7 +37,7 @@ class CleanConfig(Config):
     """HDF5 file or folder of lesion masks by the same ids, whose outlines are drawn on the images before cleaning."""
     tile_px: int = Field(160, ge=32)
     """Side of a picture on the sheet, px."""
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     """Another seed draws other images."""
     out: Path = Path("cleaning.png")
     """The PNG to write."""

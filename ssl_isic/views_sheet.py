@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
-from ssl_isic.config import Config
+from ssl_isic.config import Config, Seed
 from ssl_isic.data.decoding import ImageDecodeError, decode_rgb
 from ssl_isic.data.images import ImagePool
 from ssl_isic.data.remote import Location
@@ -43,7 +43,7 @@ class SheetConfig(Config):
     """Whose views; `finetune` takes the preset for fine-tuning."""
     lesions: int = Field(8, ge=1, le=100)
     """Images that are shown, spread evenly over the file."""
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     """Seed of the views."""
 
 

@@ -9,8 +9,9 @@ from typing import Self
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
+from ssl_isic.config import Seed, Workers
 from ssl_isic.data.folds import Folds, check_folds, fold_report, make_folds, write_folds
 from ssl_isic.data.grouping import Columns, GroupColumns, Texts, group_names, identities, read_columns, texts_hash
 from ssl_isic.data.images import ImagePool
@@ -42,7 +43,7 @@ class FoldsConfig(GroupColumns):
     """HDF5 file or folder of the images: near-duplicates are then kept in one fold, too"""
     near_duplicates: NearDuplicatesConfig = NearDuplicatesConfig()
     """when two images show the same picture"""
-    workers: int = Field(2, ge=0)
+    workers: Workers = 2
     """processes that read the images"""
     protocol: Protocol = "groups"
     """`clinics` holds out whole clinics: each fold is one or several"""
@@ -50,7 +51,7 @@ class FoldsConfig(GroupColumns):
     """column of clinics, for protocol=clinics"""
     folds: int = 5
     """how many folds"""
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     """another seed, another split"""
     seeds: list[int] = []
     """several seeds, a split each: OUT-seed0.csv, OUT-seed1.csv, ..."""

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pandas as pd
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
+from ssl_isic.config import Workers
 from ssl_isic.data.columns import InputColumns, check_inputs
 from ssl_isic.data.fold_making import near_duplicates_of
 from ssl_isic.data.folds import check_folds, fold_report
@@ -29,7 +30,7 @@ class LeaksConfig(GroupColumns):
     """HDF5 file or folder of the images, to look for near-duplicates in two folds"""
     near_duplicates: NearDuplicatesConfig = NearDuplicatesConfig()
     """when two images show the same picture"""
-    workers: int = Field(2, ge=0)
+    workers: Workers = 2
     """processes that read the images"""
     inputs: InputColumns = []
     """columns of the table that your model reads"""

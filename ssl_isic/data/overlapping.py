@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
-from ssl_isic.config import Config
+from ssl_isic.config import Config, Workers
 from ssl_isic.data.folds import ids_hash
 from ssl_isic.data.images import ImagePool
 from ssl_isic.data.near_duplicates import NearDuplicatesConfig, kept_small_copies, near_duplicates
@@ -33,7 +33,7 @@ class OverlapConfig(Config):
     """CSV whose isic_id name the images of the evaluation; null takes all"""
     near_duplicates: NearDuplicatesConfig = NearDuplicatesConfig()
     """when two images show the same picture"""
-    workers: int = Field(2, ge=0)
+    workers: Workers = 2
     """processes that read the images"""
     out: Path = Path("overlap.csv")
     """file to write, a line a pair; counts by source are beside it, with the suffix .json"""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field, TypeAdapter, ValidationError
 from tqdm import tqdm
 
-from ssl_isic.config import Config
+from ssl_isic.config import Config, Seed
 from ssl_isic.data.images import open_store
 from ssl_isic.data.shard_index import INDEX_NAME, ImageId, Plan, Shard, ShardIndex, file_fault, parse_index, sha256_of
 from ssl_isic.data.store import JpegStore
@@ -37,7 +37,7 @@ class ShardsConfig(Config):
     """Folder for the shards."""
     shard_mb: float = Field(64.0, gt=0)
     """Size of a shard, MB (a million bytes); the last one is smaller."""
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     """Another seed deals the images to other shards."""
 
 
@@ -97,9 +97,10 @@ def _finished(out: Path, plan: Plan) -> list[Shard]:
     elif notes.exists():
         first, *rest = [line for line in notes.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
         there, shards = Plan.model_validate_json(first), [Shard.model_validate_json(line) for line in rest]
-    elif any(out.glob("*.tar")):
-        raise InputError(f"{out} holds tar files that are not of these images; name another folder as out")
     else:
+        others = sorted(path.name for path in out.glob("*") if not path.name.startswith("."))
+        if others:
+            raise InputError(f"{out} holds {others[0]}, which is no shard of these images; name another folder as out")
         return []
     for key, wanted in plan:
         if getattr(there, key) != wanted:

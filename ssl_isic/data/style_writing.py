@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from tqdm import tqdm
 
-from ssl_isic.config import Config
+from ssl_isic.config import Config, Seed
 from ssl_isic.data.augmentations.colour import Image
 from ssl_isic.data.augmentations.fourier_style import low_amplitudes
 from ssl_isic.data.augmentations.reinhard import LabStatistics, skin_statistics
@@ -38,7 +38,7 @@ class StylesConfig(Config):
     """A clinic with fewer images is left out: they would be no style but a case."""
     highest: int = Field(1, ge=0, le=8)
     """Highest frequency of the amplitudes, cycles an image; at 2 and above a lesion's size becomes style."""
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     """Another seed samples other images."""
 
 

@@ -11,10 +11,9 @@ from functools import partial
 
 import cv2
 import numpy as np
-from pydantic import Field
 from torch import Tensor
 
-from ssl_isic.config import Config
+from ssl_isic.config import Config, Side
 from ssl_isic.data.device_views import drawn_for, finished, split
 from ssl_isic.data.steps import AnyStep
 from ssl_isic.data.steps.crop import RandomResizedCrop, Sizing, resized
@@ -31,9 +30,9 @@ class ViewsConfig(Config):
     preset: str = "lesion"
     """`lesion` keeps colour and the whole lesion; `paper` is the method's paper's (VICReg takes SimCLR's, LeJEPA DINO's);
     another name, or a FILE.yaml of steps."""
-    size: int = Field(96, ge=8)
+    size: Side = 96
     """Side of a global view, px."""
-    local_size: int = Field(48, ge=8)
+    local_size: Side = 48
     """Side of a local crop, px (multi-crop methods)."""
     global_scale: Shares | None = None
     """Area of a global crop as a share of the image; null takes the preset's."""

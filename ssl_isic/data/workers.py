@@ -9,7 +9,7 @@ import cv2
 from pydantic import Field
 from threadpoolctl import threadpool_limits
 
-from ssl_isic.config import Config
+from ssl_isic.config import Config, Workers
 
 StartMethod = Literal["fork", "spawn", "forkserver"]
 
@@ -17,7 +17,7 @@ StartMethod = Literal["fork", "spawn", "forkserver"]
 class LoaderConfig(Config):
     """The processes that read and augment images."""
 
-    workers: int = Field(2, ge=0)
+    workers: Workers = 2
     """Processes a rank; 0 reads in the training process."""
     start_method: StartMethod = "fork"
     """How workers start."""

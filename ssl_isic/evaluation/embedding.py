@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from pydantic import Field
 
+from ssl_isic.config import Side
 from ssl_isic.data.cleaning import CleanNames
 from ssl_isic.data.images import ImagePool
 from ssl_isic.data.tables import match_ids, read_table
@@ -49,7 +50,7 @@ class EmbedConfig(ReadingConfig):
     """The backbone; backbone=FOLDER is short for backbone.weights=FOLDER."""
     table: Path | None = None
     """CSV with isic_id: its ids, in its order; null takes all images, in the order of their ids."""
-    image_size: int | None = Field(None, ge=8)
+    image_size: Side | None = None
     """Side of the input, px; null takes the one that the weights were trained on."""
     out: Path = Path("features.npy")
     """.npy for float32 (N, D), with the ids in NAME.ids.csv; or .parquet for one table (needs the extra `parquet`)."""

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
-from ssl_isic.config import dump_yaml
+from ssl_isic.config import Seed, Side, dump_yaml
 from ssl_isic.data.grouping import GroupColumns
 from ssl_isic.data.images import ImagePool
 from ssl_isic.data.overlapping import Overlap, read_overlap
@@ -54,9 +54,9 @@ class EvaluateConfig(ReadingConfig, GroupColumns):
     """Column of labels, 0 or 1."""
     folds: int | Path = 5
     """How many folds, or a folds.csv as `ssl-isic folds` writes it."""
-    image_size: int = Field(96, ge=8)
+    image_size: Side = 96
     """Side of the input of every backbone, px."""
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     """Seed of folds, draws, resamples and maps."""
     shares: list[float] = list(SHARES)
     """Shares of the training groups, ascending to 1, on which the few-shot curve trains the probe; `[1]` leaves it out."""

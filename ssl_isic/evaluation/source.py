@@ -7,11 +7,11 @@ from typing import Any
 
 import timm
 import torch
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from ssl_isic.backbones import BackboneConfig, build_backbone, check_input_size, normalization_of
-from ssl_isic.config import Config
+from ssl_isic.config import Config, Seed
 from ssl_isic.data.cleaning import check_names
 from ssl_isic.errors import InputError
 
@@ -25,7 +25,7 @@ class BackboneSource(Config):
     """A folder or .safetensors file of timm weights, `timm` for timm's pretrained ones, or null for random ones."""
     model: str | None = None
     """Name of the timm architecture; null reads it from the folder's config.json."""
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     """Seed of random weights."""
 
     @model_validator(mode="before")

@@ -6,7 +6,7 @@ import numpy as np
 from accelerate import Accelerator
 from pydantic import Field
 
-from ssl_isic.config import Config, dump_yaml
+from ssl_isic.config import Config, Side, dump_yaml
 from ssl_isic.data.images import ImagePool
 from ssl_isic.data.near_duplicates import Copies, NearDuplicatesConfig, Pairs, near_duplicates
 from ssl_isic.data.remote import Location
@@ -51,7 +51,7 @@ class InspectConfig(Config):
     """When two images are near-duplicates by their perceptual hashes."""
     backbone: BackboneSource | None = None
     """Look for near-duplicates by this backbone's features too; backbone=FOLDER is short for backbone.weights=FOLDER."""
-    image_size: int | None = Field(None, ge=8)
+    image_size: Side | None = None
     """Side of the backbone's input, px; null takes the one that its weights were trained on."""
     batch_size: int = Field(256, ge=1)
     """Images of one forward pass."""

@@ -185,3 +185,9 @@ def test_the_first_stages_can_be_kept_as_they_are(model: str, stages: int, froze
 def test_something_has_to_be_left_to_train() -> None:
     with pytest.raises(InputError, match=r"freeze_stages=50 leaves nothing of the \d+ stages"):
         build_backbone(BackboneConfig(model="test_vit", freeze_stages=50), 32)
+
+
+@pytest.mark.parametrize("model", ["pit_ti_224", "rdnet_tiny"])
+def test_stages_that_timm_does_not_know_are_one_line(model: str) -> None:
+    with pytest.raises(InputError, match=r"freeze_stages=1: timm knows no stages"):
+        build_backbone(BackboneConfig(model=model, freeze_stages=1), 224)

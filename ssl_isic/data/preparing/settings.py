@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from ssl_isic.config import Config
+from ssl_isic.config import Config, Workers
 from ssl_isic.data.cleaning import CleanNames
 from ssl_isic.data.remote import Location
 
@@ -171,7 +171,7 @@ class PrepareConfig(Config):
     """JPEG quality of images that are changed; null writes them as PNG, without loss."""
     max_unreadable: float = Field(0.01, ge=0, le=1)
     """Share of images that may be left out because they do not decode."""
-    workers: int | None = Field(None, ge=0)
+    workers: Workers | None = None
     """Processes; null starts one a core, 0 none."""
 
     @field_validator("out")

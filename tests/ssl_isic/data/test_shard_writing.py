@@ -109,14 +109,14 @@ def test_what_cannot_be_written_is_one_line(
     dotted = write_hdf5(tmp_path / "dotted.hdf5", {"ISIC_1.2": b"\xff\xd8"})
     stray = tmp_path / "stray"
     stray.mkdir()
-    (stray / "a.tar").write_bytes(b"")
+    (stray / "a.jpg").write_bytes(b"")
     out = f"out={tmp_path / 'out'}"
     assert entry.main([f"images={lesions}", out]) == 0
     capsys.readouterr()
     for words, says in (
         ([f"images={lesions}", out, "seed=3"], "holds shards with seed=0, these have seed=3"),
         ([f"images={other}", out], "holds shards with images=48, these have images=1"),
-        ([f"images={lesions}", f"out={stray}"], "holds tar files that are not of these images"),
+        ([f"images={lesions}", f"out={stray}"], "holds a.jpg, which is no shard of these images"),
         ([f"images={dotted}", f"out={tmp_path / 'new'}"], "'ISIC_1.2' is no WebDataset key"),
     ):
         assert entry.main(words) == 2
