@@ -1,6 +1,7 @@
 """The training loop: the only one. It owns ranks, cadence, accumulation, precision, logging, checkpoints and stopping."""
 
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,7 @@ from ssl_isic.data.workers import LoaderConfig
 from ssl_isic.errors import InputError, InterruptedRun
 from ssl_isic.interrupt import StopRequest
 from ssl_isic.optim import OptimConfig, build_optimizer, standing_still
+from ssl_isic.run_lock import RunLock
 from ssl_isic.run_log import RunLog
 from ssl_isic.schedules import cosine, is_due, warmup_cosine
 from ssl_isic.sharding import (
@@ -161,9 +163,10 @@ def fit(
 
     Raises:
         InputError: a batch size that does not divide, more than 1 % of the images do not decode, a loss that is not finite,
-            a collapse.
-        InterruptedRun: SIGINT or SIGTERM; a checkpoint has been written.
+            a collapse, another process that trains in `run_dir`.
+        InterruptedRun: SIGINT, SIGTERM or the end of the launcher; a checkpoint has been written.
     """
+    lock = RunLock(run_dir) if accelerator.is_main_process else nullcontext()
     total = total_steps(config, order)
     per_epoch = steps_per_epoch(order, config.batch_size)
     schedules = schedules_of(optim, config.batch_size, total, per_epoch)
@@ -184,7 +187,7 @@ def fit(
         model, task, optimizer, accelerator, config.accumulate, config.clip_norm, seed, log, heads_first, dataset.views
     )
 
-    with StopRequest() as stop, log:
+    with lock, StopRequest() as stop, log:
         while progress.step < total:
             _set_schedules(optimizer, schedules, progress.step)
             stepper.step(progress.step, batches)

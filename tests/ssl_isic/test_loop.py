@@ -34,6 +34,7 @@ from ssl_isic.methods.vicreg import VICReg
 from ssl_isic.optim import OptimConfig
 from ssl_isic.pretraining import PretrainConfig, pretrain
 from ssl_isic.run_folder import read_metrics
+from ssl_isic.run_lock import RunLock
 from ssl_isic.stepper import seed_step
 
 WriteHdf5 = Callable[[Path, Mapping[str, bytes]], Path]
@@ -258,11 +259,11 @@ def test_randomness_of_a_step_is_a_function_of_seed_step_micro_batch_and_rank() 
     assert len(set(drawn.values())) == len(drawn)
 
 
-def start(config: PretrainConfig) -> subprocess.Popen[str]:
+def start(config: PretrainConfig, launcher: tuple[str, ...] = ()) -> subprocess.Popen[str]:
     """`python ssl_isic/pretrain.py` with `config`, as the leader of a process group of its own."""
     file = config.run_dir.with_suffix(".yaml")
     file.write_text(json.dumps(config.model_dump(mode="json")))
-    words = [sys.executable, PRETRAIN, "--config", str(file)]
+    words = [sys.executable, *launcher, PRETRAIN, "--config", str(file)]
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
@@ -295,6 +296,25 @@ def test_sigterm_to_the_whole_group_saves_and_says_how_to_go_on(tmp_path: Path, 
     assert "Traceback" not in err
     saved = [path.name for path in list_checkpoints(config.run_dir / "checkpoints")]
     assert saved == [f"step-{last_logged_step(config.run_dir):09d}"]
+
+
+@pytest.mark.slow
+def test_a_run_whose_launcher_ends_saves_and_until_then_no_other_trains_in_its_folder(
+    tmp_path: Path, lesions: Path
+) -> None:
+    """`accelerate launch` of one process dies of a SIGTERM and leaves the process that it started."""
+    config = config_of(tmp_path / "run", lesions, SIMCLR, epochs=500, save_every=0, log_every=1)
+    launcher = start(config, ("-m", "accelerate.commands.launch", "--cpu", "--num_processes=1"))
+    wait_for(launcher, lambda: last_logged_step(config.run_dir) >= 3)
+    with pytest.raises(InputError, match=rf"^process \d+ is training in {config.run_dir}; wait for it or stop it"):
+        pretrain(config)
+    launcher.terminate()
+    _, err = launcher.communicate(timeout=PATIENCE_S)
+    assert "run the same command again" in err
+    saved = [path.name for path in list_checkpoints(config.run_dir / "checkpoints")]
+    assert saved == [f"step-{last_logged_step(config.run_dir):09d}"]
+    with RunLock(config.run_dir):
+        pass
 
 
 @pytest.mark.slow
