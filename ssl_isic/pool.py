@@ -136,7 +136,7 @@ class Pool:
         For each table, one of the columns that are read.
         """
         sources = {name: _hash_of(store) for name, store in zip(self.images.names, self.images.stores, strict=True)}
-        return sources | {f"data.tables.{name}": digest for name, digest in self.tables.hashes().items()}
+        return sources | {f"data.tables.{name}": digest for name, digest in self.tables.hashes.items()}
 
 
 def _hash_of(store: JpegStore) -> str:
