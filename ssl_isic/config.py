@@ -39,6 +39,7 @@ Side = Annotated[int, Field(ge=8, le=4096)]
 """Side of a square image, px."""
 C = TypeVar("C", bound=Config)
 COMMAND_LINE = "the command line"
+FILLED_KEYS = "keys (some that are not set follow from the data; --print-config shows what they are, and why):"
 
 
 Filler = Callable[[C], tuple[C, Mapping[str, str]]]
@@ -46,11 +47,11 @@ Filler = Callable[[C], tuple[C, Mapping[str, str]]]
 
 def read_config(config_type: type[C], argv: Sequence[str], prog: str) -> C:
     """Parse `[--config FILE] [--print-config] [key.sub=value ...]` into a `config_type`, see `read_filled_config`."""
-    return read_filled_config(config_type, argv, prog, lambda config: (config, {}))[0]
+    return read_filled_config(config_type, argv, prog, None)[0]
 
 
 def read_filled_config(
-    config_type: type[C], argv: Sequence[str], prog: str, fill: Filler[C]
+    config_type: type[C], argv: Sequence[str], prog: str, fill: Filler[C] | None
 ) -> tuple[C, Mapping[str, str]]:
     """Parse `[--config FILE] [--print-config] [key.sub=value ...]` into a `config_type`, and `fill` what was left open.
 
@@ -64,7 +65,7 @@ def read_filled_config(
     parser = _Parser(
         prog=prog,
         description=(config_type.__doc__ or "").strip().splitlines()[0],
-        epilog="keys:\n" + "\n".join(_describe(config_type)),
+        epilog="\n".join(["keys:" if fill is None else FILLED_KEYS, *_describe(config_type)]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -78,7 +79,8 @@ def read_filled_config(
     for word in options.overrides:
         _override(tree, word)
     words = [word.partition("=")[0] for word in options.overrides]
-    config, rules = fill(validate(config_type, tree, source=str(options.config or COMMAND_LINE), words=words))
+    given = validate(config_type, tree, source=str(options.config or COMMAND_LINE), words=words)
+    config, rules = (given, dict[str, str]()) if fill is None else fill(given)
     if options.print_config:
         print(dump_yaml(config, rules), end="")
         raise SystemExit(0)
@@ -91,7 +93,7 @@ def validate(config_type: type[C], tree: Mapping[str, Any], source: str, words: 
     `source` is where the mappings are from, but for the keys in `words`, which are from the command line.
     """
     try:
-        return config_type.model_validate(_with_default_names(config_type, tree))
+        return config_type.model_validate(_over_defaults(config_type, tree))
     except ValidationError as error:
         first = error.errors()[0]
         if _locate(config_type, first["loc"])[0] in words:
@@ -167,8 +169,11 @@ def _override(tree: dict[str, Any], word: str) -> None:
     node[leaf] = value
 
 
-def _with_default_names(config_type: type[Config], tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Let `method.temperature=0.2` stand without `method.name`: the member of a union that is the default is meant."""
+def _over_defaults(config_type: type[Config], tree: Mapping[str, Any]) -> dict[str, Any]:
+    """`tree` with what a group of keys, of which it sets some, has by default for the others.
+
+    So `method.temperature=0.2` stands without `method.name`, and the stage's own defaults without those of the group's type.
+    """
     filled = dict(tree)
     for key, field in config_type.model_fields.items():
         branch = filled.get(key)
@@ -178,8 +183,18 @@ def _with_default_names(config_type: type[Config], tree: Mapping[str, Any]) -> d
         if len(members) > 1 and isinstance(field.default, Config):
             branch = {"name": _tag(type(field.default)), **branch}
         member = members.get(str(branch.get("name"))) if len(members) > 1 else next(iter(members.values()), None)
-        filled[key] = _with_default_names(member, branch) if member else branch
+        if member is not None and type(field.default) is member:
+            branch = _merged(field.default.model_dump(exclude_unset=True), branch)
+        filled[key] = _over_defaults(member, branch) if member else branch
     return filled
+
+
+def _merged(below: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = {**below, **over}
+    for key in below.keys() & over.keys():
+        if isinstance(below[key], dict) and isinstance(over[key], dict):
+            merged[key] = _merged(below[key], over[key])
+    return merged
 
 
 def _explain(config_type: type[Config], error: ErrorDetails) -> str:
@@ -245,21 +260,23 @@ def _tag(model: type[Config]) -> str:
     return str(name.default) if name is not None and name.default is not PydanticUndefined else model.__name__
 
 
-def _describe(config_type: type[Config], prefix: str = "") -> Iterator[str]:
+def _describe(config_type: type[Config], prefix: str = "", group: Config | None = None) -> Iterator[str]:
+    """The keys of `config_type`, with the values that they have in `group` where that is what they are by default."""
     for name, field in config_type.model_fields.items():
+        default = field.get_default(call_default_factory=True) if group is None else getattr(group, name)
         key = prefix + name
         if name == "name" and get_origin(field.annotation) is Literal and len(get_args(field.annotation)) == 1:
             continue  # a union's tag, shown in the heading of its member
         models = _models(field.annotation)
         if not models:
-            yield f"  {key}  {_type_name(field)} = {_default(field)}"
+            yield f"  {key}  {_type_name(field)} = {_shown(default)}"
             yield f"      {' '.join((field.description or '').split())}"
             continue
         yield f"  {key}.*  {' '.join((field.description or '').split())}"
         for model in models:
             if len(models) > 1:
                 yield f"    with {key}.name={_tag(model)}: {(model.__doc__ or '').strip().splitlines()[0]}"
-            yield from _describe(model, key + ".")
+            yield from _describe(model, key + ".", default if type(default) is model else None)
 
 
 def _type_name(field: FieldInfo) -> str:
@@ -283,8 +300,7 @@ def _annotation_name(annotation: Any) -> str:
     return getattr(annotation, "__name__", str(annotation)).lower()
 
 
-def _default(field: FieldInfo) -> str:
-    if field.is_required():
+def _shown(default: Any) -> str:
+    if default is PydanticUndefined:
         return "(required)"
-    value = field.get_default(call_default_factory=True)
-    return "null" if value is None else str(value)
+    return "null" if default is None else str(default)

@@ -9,6 +9,7 @@ from typing import get_args
 import pytest
 import yaml
 
+from finetune.training import FinetuneConfig
 from ssl_isic import pretrain
 from ssl_isic.config import Config, dump_yaml, read_config
 from ssl_isic.defaults import fill_defaults
@@ -65,6 +66,32 @@ def test_a_word_can_fill_a_branch_that_the_file_leaves_empty(tmp_path: Path) -> 
     file = tmp_path / "a.yaml"
     file.write_text("optim:\n")
     assert read("--config", str(file), "optim.lr=0.25").optim.lr == 0.25
+
+
+FINETUNE = ["run_dir=r", "data.images=a", "data.table=b", "data.folds=c"]
+
+
+def test_a_word_leaves_the_stages_own_defaults_beside_it(tmp_path: Path) -> None:
+    words = ["loop.log_every=7", "optim.warmup_epochs=2"]
+    config = read_config(FinetuneConfig, [*FINETUNE, *words], prog="p")
+    plain = read_config(FinetuneConfig, FINETUNE, prog="p")
+    assert config.loop == plain.loop.model_copy(update={"log_every": 7})
+    assert config.optim == plain.optim.model_copy(update={"warmup_epochs": 2.0})
+    assert (plain.loop.epochs, plain.loop.batch_size, plain.optim.lr) == (15, 64, 1e-3)
+    other = read_config(FinetuneConfig, [*FINETUNE, "loss.name=bce"], prog="p")
+    assert other.loss.name == "bce", "the default's keys are not another's"
+
+
+def test_help_shows_the_stages_own_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        read_config(FinetuneConfig, ["--help"], prog="p")
+    lines = capsys.readouterr().out.splitlines()
+    assert {
+        "  optim.lr  float = 0.001",
+        "  optim.lr_batch_size  int|null = null",
+        "  loop.epochs  float = 15.0",
+    } <= set(lines)
+    assert "  data.images  path = (required)" in lines
 
 
 def test_a_configuration_does_not_change() -> None:
