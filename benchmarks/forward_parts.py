@@ -1,4 +1,4 @@
-"""What a CPU gains by taking a batch through a network in parts, as `ssl-isic embed`, evaluate and predict do.
+"""What a CPU gains by taking a batch through a network in parts, as embedding, evaluation and prediction do.
 
     python benchmarks/forward_parts.py
 

@@ -1,4 +1,4 @@
-"""Logistic regression on twelve colour numbers, fold by fold: the row that shames a weak backbone."""
+"""Logistic regression on twelve colour numbers, fold by fold: what a backbone has to beat."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -39,7 +39,7 @@ class PseudolabelConfig(FinetuneConfig):
     rounds: int = Field(3, ge=1)
     """Rounds at most, after round 0."""
     min_gain: float = Field(0.0, ge=0)
-    """Stop when a round gains no more out-of-fold pAUC than this."""
+    """The last round is the first that gains no more out-of-fold pAUC than this; one that loses some is dropped."""
     round_0: Path | None = None
     """A finished fine-tuning run on the same folds to start from; null trains it."""
 

@@ -36,27 +36,27 @@ class FoldsConfig(GroupColumns):
     """Split labelled images into folds of like prevalence, whole patients at a time."""
 
     table: Path
-    """CSV with isic_id, the target and the columns of groups"""
+    """CSV with isic_id, the target and the columns of groups."""
     target: str = "target"
-    """column of labels, 0 or 1"""
+    """Column of labels, 0 or 1."""
     images: Path | None = None
-    """HDF5 file or folder of the images: near-duplicates are then kept in one fold, too"""
+    """HDF5 file or folder of the images: near-duplicates are then kept in one fold, too."""
     near_duplicates: NearDuplicatesConfig = NearDuplicatesConfig()
-    """when two images show the same picture"""
+    """When two images show the same picture."""
     workers: Workers = 2
-    """processes that read the images"""
+    """Processes that read the images."""
     protocol: Protocol = "groups"
-    """`clinics` holds out whole clinics: each fold is one or several"""
+    """`clinics` holds out whole clinics: each fold is one or several."""
     clinic: str = "attribution"
-    """column of clinics, for protocol=clinics"""
+    """Column of clinics, for protocol=clinics."""
     folds: int = 5
-    """how many folds"""
+    """How many folds."""
     seed: Seed = 0
-    """another seed, another split"""
+    """Another seed, another split."""
     seeds: list[int] = []
-    """several seeds, a split each: OUT-seed0.csv, OUT-seed1.csv, ..."""
+    """Several seeds, a split each: OUT-seed0.csv, OUT-seed1.csv, ..."""
     out: Path = Path("folds.csv")
-    """file to write: isic_id, group, fold; its manifest is beside it, with the suffix .json"""
+    """File to write: isic_id, group, fold; its manifest is beside it, with the suffix .json."""
 
     @model_validator(mode="after")
     def _places_are_free(self) -> Self:

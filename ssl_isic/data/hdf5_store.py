@@ -1,8 +1,8 @@
 """Kaggle's HDF5 files as a store: one dataset for each `isic_id` with the bytes of an image.
 
-To look a dataset up by its name and read it takes HDF5 some 150 microseconds, a good part of what all augmentation takes.
+To look a dataset up by its name and read it takes HDF5 some 160 microseconds, a good part of what all augmentation takes.
 Where its bytes lie in the file does not change: HDF5 is asked once, all workers note the answer in one table, and from then on
-the bytes are read straight from the file, in 3 microseconds. See docs/loading.md.
+the bytes are read straight from the file, in 4 microseconds. See docs/loading.md.
 """
 
 import os

@@ -21,23 +21,23 @@ class LeaksConfig(GroupColumns):
     """Check a split: patients, lesions and pictures in two folds, changed files, columns that no model may read."""
 
     folds: Path
-    """folds.csv, of `ssl-isic folds` or your own"""
+    """folds.csv, of `ssl-isic folds` or your own."""
     table: Path
-    """CSV with isic_id, the target and the columns of groups"""
+    """CSV with isic_id, the target and the columns of groups."""
     target: str = "target"
-    """column of labels, 0 or 1"""
+    """Column of labels, 0 or 1."""
     images: Path | None = None
-    """HDF5 file or folder of the images, to look for near-duplicates in two folds"""
+    """HDF5 file or folder of the images, to look for near-duplicates in two folds."""
     near_duplicates: NearDuplicatesConfig = NearDuplicatesConfig()
-    """when two images show the same picture"""
+    """When two images show the same picture."""
     workers: Workers = 2
-    """processes that read the images"""
+    """Processes that read the images."""
     inputs: InputColumns = []
-    """columns of the table that your model reads"""
+    """Columns of the table that your model reads."""
     test_table: Path | None = None
-    """CSV of the test set: inputs that it lacks are refused"""
+    """CSV of the test set: inputs that it lacks are refused."""
     out: Path | None = None
-    """CSV to write every leak to, a line a row that is in another fold than one it belongs to"""
+    """CSV to write every leak to, a line a row that is in another fold than one it belongs to."""
 
     @model_validator(mode="after")
     def _inputs_are_named(self) -> "LeaksConfig":

@@ -26,17 +26,17 @@ class OverlapConfig(Config):
     """Note which pretraining images are near-duplicates of evaluation images, by source."""
 
     pretrain: dict[str, Location] = Field(min_length=1)
-    """Sources of the pretraining, named as there: pretrain.NAME=PATH_OR_URL"""
+    """Sources of the pretraining, named as there: pretrain.NAME=PATH_OR_URL."""
     images: Path
-    """HDF5 file or folder of the evaluation's images"""
+    """HDF5 file or folder of the evaluation's images."""
     table: Path | None = None
-    """CSV whose isic_id name the images of the evaluation; null takes all"""
+    """CSV whose isic_id name the images of the evaluation; null takes all."""
     near_duplicates: NearDuplicatesConfig = NearDuplicatesConfig()
-    """when two images show the same picture"""
+    """When two images show the same picture."""
     workers: Workers = 2
-    """processes that read the images"""
+    """Processes that read the images."""
     out: Path = Path("overlap.csv")
-    """file to write, a line a pair; counts by source are beside it, with the suffix .json"""
+    """File to write, a line a pair; counts by source are beside it, with the suffix .json."""
 
     @model_validator(mode="after")
     def _names_are_free(self) -> "OverlapConfig":
