@@ -4,6 +4,7 @@ import fcntl
 import os
 from pathlib import Path
 from types import TracebackType
+from typing import IO
 
 from ssl_isic.errors import InputError
 
@@ -21,18 +22,11 @@ class RunLock:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._file = (folder / LOCK_NAME).open("a+", encoding="utf-8")
-        try:
-            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            self._file.seek(0)
-            with self._file:
-                raise InputError(
-                    f"process {self._file.read().strip()} is training in {folder}; wait for it or stop it, or set another "
-                    "run_dir"
-                ) from None
-        except OSError:
-            pass
+        self._path = folder / LOCK_NAME
+        self._file = _locked(self._path)
+        while not _is_at(self._file, self._path):  # whoever held it has just removed it
+            self._file.close()
+            self._file = _locked(self._path)
         self._file.truncate(0)
         self._file.write(f"{os.getpid()}\n")
         self._file.flush()
@@ -43,4 +37,27 @@ class RunLock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._path.unlink(missing_ok=True)
         self._file.close()
+
+
+def _locked(path: Path) -> IO[str]:
+    file = path.open("a+", encoding="utf-8")
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        with file:
+            file.seek(0)
+            raise InputError(
+                f"process {file.read().strip()} is training in {path.parent}; wait for it or stop it, or set another run_dir"
+            ) from None
+    except OSError:
+        pass
+    return file
+
+
+def _is_at(file: IO[str], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
