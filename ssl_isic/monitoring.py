@@ -59,7 +59,7 @@ class HeldOut:
 
 
 def hold_out(config: MonitorConfig, pool: Pool, seed: int) -> HeldOut:
-    """Draw the images to look at, whole lesions where the tables name them.
+    """Draw the images to look at, whole lesions where the tables name them, each id from the first source that has it.
 
     With labels they are drawn from the labelled ones, up to a quarter of them malignant, and no more than a tenth of all
     that are, or ten: training needs what is rare. Of sources in shards they come from as few shards as hold them.
@@ -67,24 +67,26 @@ def hold_out(config: MonitorConfig, pool: Pool, seed: int) -> HeldOut:
     Raises:
         InputError: labels that are not 0 or 1, or of one class only; labels, but too few images to hold any out.
     """
-    size = min(config.images, int(LARGEST_SHARE * len(pool.images)))
+    once = pool.without(pool.repeated())
+    size = min(config.images, int(LARGEST_SHARE * len(once)))
     if size < FEWEST:
         if config.target is not None:
             raise InputError(
-                f"monitor.target={config.target}: {size} images would be held out of {len(pool.images)} (monitor.images="
+                f"monitor.target={config.target}: {size} images would be held out of {len(once)} (monitor.images="
                 f"{config.images}, a tenth at most), and {FEWEST} are needed; set monitor.target=null"
             )
         none = np.empty(0, np.int64)
         return HeldOut(none, none, None, None)
     rng, lesions = np.random.default_rng([seed, len(pool.images)]), pool.lesions()
     if config.target is None:
-        every = _lesion_by_lesion(rng.permutation(len(pool.images)), lesions)
+        every = _lesion_by_lesion(_those_in(rng.permutation(len(pool.images)), once), lesions)
         indices = np.sort(pool.images.from_few_shards(every, size))
         return HeldOut(indices, _photographs(lesions, indices), None, None)
     labels = pool.tables.column(config.target, "monitor.target")
     target = _read_labels(labels, config.target, pool.tables)
     positives, negatives = (
-        _lesion_by_lesion(rng.permutation(np.flatnonzero(target == label)), lesions) for label in (1, 0)
+        _lesion_by_lesion(_those_in(rng.permutation(np.flatnonzero(target == label)), once), lesions)
+        for label in (1, 0)
     )
     wanted = min(round(SHARE_OF_POSITIVES * size), int(LARGEST_SHARE * len(positives)))
     positives = pool.images.from_few_shards(positives, max(FEWEST_POSITIVES, wanted))
@@ -97,6 +99,11 @@ def hold_out(config: MonitorConfig, pool: Pool, seed: int) -> HeldOut:
             f"than {FOLDS} {config.group}s, too few for a probe; set monitor.target=null"
         )
     return HeldOut(indices, _photographs(lesions, indices), target[indices], groups)
+
+
+def _those_in(images: NDArray[np.int64], chosen: NDArray[np.int64]) -> NDArray[np.int64]:
+    """`images` in their order, those that are in `chosen`."""
+    return images[np.isin(images, chosen)]
 
 
 def _lesion_by_lesion(images: NDArray[np.int64], lesions: NDArray[np.int64]) -> NDArray[np.int64]:

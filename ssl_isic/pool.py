@@ -83,6 +83,11 @@ class Pool:
                 tables.column(column, f"data.{key}")
         return tables
 
+    def repeated(self) -> NDArray[np.int64]:
+        """The images whose id an earlier source has, too, as in the data sets of several years: pool indices, sorted."""
+        ids = np.concatenate([store.ids for store in self.images.stores])
+        return np.setdiff1d(np.arange(len(ids)), np.unique(ids, return_index=True)[1])
+
     def groups(self, kind: Kind) -> NDArray[np.int64]:
         """A number for each patient or lesion, (N,); an image without a row has one of its own.
 
@@ -114,9 +119,9 @@ class Pool:
             return WindowedOrder(shard[indices], source, self.config.shards.window, seed)
         return ShuffledOrder(len(indices), seed)
 
-    def without(self, held_out: NDArray[np.int64]) -> NDArray[np.int64]:
-        """All images but those held out, shard by shard: what replaces a bad image is then in a shard that is here."""
-        others = np.setdiff1d(np.arange(len(self.images)), held_out)
+    def without(self, left_out: NDArray[np.int64]) -> NDArray[np.int64]:
+        """All images but those left out, shard by shard: what replaces a bad image is then in a shard that is here."""
+        others = np.setdiff1d(np.arange(len(self.images)), left_out)
         return others[np.argsort(self.images.shards()[0][others], kind="stable")]
 
     def dataset(

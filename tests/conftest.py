@@ -8,6 +8,9 @@ from pathlib import Path
 os.environ.setdefault(
     "OMP_NUM_THREADS", "1"
 )  # before torch is imported: tiny models only lose by threads, and by waiting for them
+os.environ.setdefault(
+    "NO_ALBUMENTATIONS_UPDATE", "1"
+)  # before it is imported: it would ask the network for its newest version
 
 import h5py
 import numpy as np

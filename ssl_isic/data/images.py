@@ -38,7 +38,7 @@ class ImagePool:
     """Several named stores as one sequence of images.
 
     Image `k` of the pool is image `k - offset` of the store it falls in; stores follow each other in the order given.
-    The same id may stand in several sources: it then counts once in each.
+    The same id may stand in several sources, and is an image of each; pretraining takes that of the first.
     """
 
     def __init__(self, sources: Mapping[str, Path | str], reading: ShardReading | None = None) -> None:

@@ -44,7 +44,7 @@ class DINOConfig(MethodSettings):
     """DINO: self-distillation with a moving-average teacher and multi-crop."""
 
     name: Literal["dino"] = "dino"
-    local_crops: int = Field(6, ge=0)
+    local_crops: int = Field(8, ge=0)
     """Local crops an image, beside two global ones."""
     prototypes: int = Field(4096, ge=2)
     """Width K of the output (65536 for ImageNet; smaller data want fewer)."""

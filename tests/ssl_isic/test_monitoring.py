@@ -84,6 +84,15 @@ def test_a_tenth_of_the_pool_is_held_out_and_the_draw_is_the_seeds(many: dict[st
     assert len(hold_out(MonitorConfig(images=FEWEST - 1), pool_of(many), 0).indices) == 0
 
 
+def test_an_image_of_two_sources_is_held_out_of_both(many: dict[str, Path]) -> None:
+    config = PoolConfig(sources={"train": many["images"], "again": many["images"]}, workers=0)
+    pool = Pool(config, ImagePool(config.sources))
+    assert pool.repeated().tolist() == list(range(IMAGES, 2 * IMAGES))
+    held_out = hold_out(MonitorConfig(), pool, 0)
+    assert len(held_out.indices) == 70
+    assert held_out.indices.max() < IMAGES
+
+
 @pytest.mark.parametrize(("malignant", "held"), [(600, 18), (160, 16), (POSITIVES, 10)])
 def test_with_labels_a_quarter_may_be_malignant_but_a_tenth_of_those_that_are(
     many: dict[str, Path], redness: np.ndarray[Any, np.dtype[np.float64]], tmp_path: Path, malignant: int, held: int

@@ -169,6 +169,17 @@ def test_a_patients_own_images_are_gone_from_the_negatives(words: list[str], tab
     assert means["patient"] < means["lesion"] < 14
 
 
+def test_an_image_that_two_sources_have_is_trained_on_once_and_the_run_says_so(
+    words: list[str], lesions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert pretrain.main([*words, f"data.sources.again={lesions}", "loop.batch_size=24", "loop.epochs=1"]) == 0
+    said = capsys.readouterr().out
+    assert "1 processes x 24 images x 1 accumulated a step" in said
+    assert "48 images of 2 sources, 0 held out, 48 that an earlier source has" in said
+    rows = [row for row in read_metrics(tmp_path / "run" / "metrics.jsonl") if "negatives" in row]
+    assert [(row["step"], row["negatives"]) for row in rows] == [(1, 46), (2, 46)]
+
+
 def test_the_second_view_is_of_another_photograph_of_the_lesion(table: Path, lesions: Path) -> None:
     config = PoolConfig(sources={"train": lesions}, tables={"train": table}, second_view="lesion", workers=0)
     pool = Pool(config, ImagePool(config.sources))
