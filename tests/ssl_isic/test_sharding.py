@@ -115,20 +115,28 @@ def test_shared_weights_train_what_whole_ones_train(case: str, words: list[str],
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_to_the_same_bits(words: list[str], tmp_path: Path) -> None:
-    """The checkpoint is of step 4, when the prototypes have not moved and AdamW would know no moments of theirs."""
-    run = [*words, *DINO, "optim.name=adamw", "optim.lr=0.01"]
+@pytest.mark.parametrize(
+    ("launcher", "method"),
+    [(SHARDED, DINO), (WHOLE, [*SIMCLR, "loop.accumulate=2"])],
+    ids=["FSDP", "batch norm under DDP"],
+)
+def test_a_killed_run_of_two_processes_goes_on_to_the_same_bits(
+    launcher: list[str], method: list[str], words: list[str], tmp_path: Path
+) -> None:
+    """The checkpoint is of step 4, when DINO's prototypes have not moved and AdamW would know no moments of theirs."""
+    run = [*words, *method, "optim.name=adamw", "optim.lr=0.01"]
     whole, parts = ([f"run_dir={tmp_path / name}", *run] for name in ("whole", "parts"))
-    trained(SHARDED, whole)
-    code, printed = pretrain(SHARDED, parts, DIE_AT="5")
+    assert "rank 1 of 2" in trained(launcher, whole)
+    code, printed = pretrain(launcher, parts, DIE_AT="5")
     assert code != 0, printed
     assert [saved.name for saved in list_checkpoints(tmp_path / "parts" / "checkpoints")] == ["step-000000004"]
-    trained(SHARDED, parts)
+    trained(launcher, parts)
     undisturbed, resumed = backbone(tmp_path / "whole"), backbone(tmp_path / "parts")
     assert undisturbed.keys() == resumed.keys()
     assert [name for name, value in undisturbed.items() if not torch.equal(value, resumed[name])] == []
     last = [read_metrics(tmp_path / name / "metrics.jsonl")[-2] for name in ("whole", "parts")]
     assert last[0]["loss"] == last[1]["loss"]
+    assert last[0].get("negatives", 6) == 6, "the views of 4 images, 2 of each rank, less an image's own"
 
 
 @pytest.mark.parametrize(
