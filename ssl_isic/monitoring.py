@@ -67,7 +67,7 @@ def hold_out(config: MonitorConfig, pool: Pool, seed: int) -> HeldOut:
     Raises:
         InputError: labels that are not 0 or 1, or of one class only; labels, but too few images to hold any out.
     """
-    once = pool.without(pool.repeated())
+    once = pool.without(pool.repeated)
     size = min(config.images, int(LARGEST_SHARE * len(once)))
     if size < FEWEST:
         if config.target is not None:

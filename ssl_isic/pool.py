@@ -83,6 +83,7 @@ class Pool:
                 tables.column(column, f"data.{key}")
         return tables
 
+    @cached_property
     def repeated(self) -> NDArray[np.int64]:
         """The images whose id an earlier source has, too, as in the data sets of several years: pool indices, sorted."""
         ids = np.concatenate([store.ids for store in self.images.stores])

@@ -101,8 +101,7 @@ def pretrain(config: PretrainConfig, rules: Mapping[str, str] | None = None) -> 
     views = config.method.build_views(config.views)
     accelerator = build_accelerator(config.loop, config.run_dir)
     micro_batch = _micro_batch(config.loop, accelerator)
-    repeated = pool.repeated()
-    trained_on = pool.without(np.union1d(held_out.left_out, repeated))
+    trained_on = pool.without(np.union1d(held_out.left_out, pool.repeated))
     order = pool.order(trained_on, config.seed)
     dataset = pool.dataset(trained_on, views, config.seed, config.group_columns())
     set_seed(config.seed)
@@ -114,8 +113,13 @@ def pretrain(config: PretrainConfig, rules: Mapping[str, str] | None = None) -> 
         keep_views(config.run_dir, views)
         write_provenance(config.run_dir, config.seed, accelerator.num_processes, inputs)
     start_trackers(accelerator, config.run_dir, config)
+    if pool.repeated.size:
+        accelerator.print(
+            f"{pool.repeated.size} images are left out: an earlier source has an image of the same isic_id"
+        )
     accelerator.print(
-        f"{accelerator.num_processes} processes x {micro_batch} images x {config.loop.accumulate} accumulated a step"
+        f"batch {config.loop.batch_size} = micro-batch {micro_batch} x world size {accelerator.num_processes} x "
+        f"accumulate {config.loop.accumulate}"
     )
     for key, rule in (rules or {}).items():
         accelerator.print(f"{key}={reduce(getattr, key.split('.'), config)}: {rule}")
@@ -144,8 +148,8 @@ def pretrain(config: PretrainConfig, rules: Mapping[str, str] | None = None) -> 
         save_backbone(network, folder, config.views.size, config.data.clean)
         draw_curves(CurvesConfig(run_dir=config.run_dir))
         accelerator.print(
-            f"{len(trained_on)} images of {len(pool.images.names)} sources, {len(held_out.left_out)} held out, "
-            f"{len(repeated)} that an earlier source has; the backbone is in {folder}"
+            f"{len(trained_on)} images of {len(pool.images.names)} sources, {len(held_out.left_out)} held out; "
+            f"the backbone is in {folder}"
         )
     accelerator.wait_for_everyone()
     accelerator.end_training()

@@ -87,7 +87,7 @@ def test_a_tenth_of_the_pool_is_held_out_and_the_draw_is_the_seeds(many: dict[st
 def test_an_image_of_two_sources_is_held_out_of_both(many: dict[str, Path]) -> None:
     config = PoolConfig(sources={"train": many["images"], "again": many["images"]}, workers=0)
     pool = Pool(config, ImagePool(config.sources))
-    assert pool.repeated().tolist() == list(range(IMAGES, 2 * IMAGES))
+    assert pool.repeated.tolist() == list(range(IMAGES, 2 * IMAGES))
     held_out = hold_out(MonitorConfig(), pool, 0)
     assert len(held_out.indices) == 70
     assert held_out.indices.max() < IMAGES
