@@ -317,6 +317,19 @@ def test_koleo_of_twins_is_finite_and_so_is_its_gradient() -> None:
     assert features.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_twins_in_half_precision_are_finite_and_so_is_their_gradient(dtype: torch.dtype) -> None:
+    task, batch = build(), batch_of(8)
+    for view in batch["views"]:
+        view[1] = view[0]
+    with torch.autocast("cpu", dtype):
+        outputs = task(batch, 0)
+    assert outputs["koleo"] > 1, "twins cost nothing"
+    outputs["loss"].backward()
+    assert all(value.isfinite() for value in outputs.values())
+    assert all(p.grad.isfinite().all() for p in task.parameters() if p.grad is not None)
+
+
 def test_one_forward_a_resolution() -> None:
     task = build()
     seen: dict[str, list[tuple[int, ...]]] = {"student": [], "teacher": []}

@@ -1,4 +1,4 @@
-"""Each method as a GPU runs it: in bf16, and with what torch.compile captures of it. On a CPU, where both can be compared."""
+"""Each method as a GPU runs it: in bf16, in fp16, and as torch.compile captures it. On a CPU, where all can be compared."""
 
 from typing import Any
 
@@ -36,25 +36,29 @@ def build(method: str, model: str) -> tuple[Task, Batch]:
     return task.train(), {"views": stacked, "row": torch.arange(IMAGES)}
 
 
-def one_pass(task: Task, batch: Batch, bf16: bool) -> dict[str, float]:
+def one_pass(task: Task, batch: Batch, dtype: torch.dtype) -> dict[str, float]:
     """What one pass logs, and the length of the gradient."""
     torch.manual_seed(1)
-    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+    with torch.autocast("cpu", dtype, enabled=dtype is not torch.float32):
         outputs = task(batch, 0)
-    outputs["loss"].backward()
-    gradients = [p.grad for p in task.parameters() if p.grad is not None]
+    scale = 1024.0 if dtype is torch.float16 else 1.0  # what keeps the small gradients of fp16 from becoming 0
+    (outputs["loss"] * scale).backward()
+    gradients = [p.grad / scale for p in task.parameters() if p.grad is not None]
     assert {gradient.dtype for gradient in gradients} == {torch.float32}
     norm = torch.stack([gradient.norm() for gradient in gradients]).norm()
     return {name: float(value.detach()) for name, value in (outputs | {"gradient": norm}).items()}
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize(("method", "model"), CASES)
-def test_bf16_gives_the_loss_and_gradient_of_float32_but_for_its_rounding(method: str, model: str) -> None:
+def test_half_precision_gives_the_loss_and_gradient_of_float32_but_for_its_rounding(
+    method: str, model: str, dtype: torch.dtype
+) -> None:
     task, batch = build(method, model)
-    plain = one_pass(task, batch, bf16=False)
+    plain = one_pass(task, batch, torch.float32)
     task, _ = build(method, model)
-    rounded = one_pass(task, batch, bf16=True)
-    assert rounded != plain, "nothing ran in bf16"
+    rounded = one_pass(task, batch, dtype)
+    assert rounded != plain, f"nothing ran in {dtype}"
     assert rounded == pytest.approx(plain, rel=0.05, abs=2e-3)
     if method.startswith("dino"):
         assert rounded["loss"] == pytest.approx(plain["loss"], rel=2e-3), "of a softmax in bf16 it would be 8e-3"
@@ -68,7 +72,7 @@ def test_bf16_gives_the_loss_and_gradient_of_float32_but_for_its_rounding(method
 @pytest.mark.parametrize("method", [*EVERYWHERE, "mae", "dinov2"])
 def test_what_torch_compile_captures_is_the_method(method: str) -> None:
     task, batch = build(method, "test_vit")
-    plain = one_pass(task, batch, bf16=True)
+    plain = one_pass(task, batch, torch.bfloat16)
     task, _ = build(method, "test_vit")
     captured = list[int]()
 
@@ -79,5 +83,5 @@ def test_what_torch_compile_captures_is_the_method(method: str) -> None:
     torch.compiler.reset()
     for network in task.networks():
         network.compile(backend=counted)
-    assert one_pass(task, batch, bf16=True) == pytest.approx(plain, rel=1e-5, abs=1e-6)
+    assert one_pass(task, batch, torch.bfloat16) == pytest.approx(plain, rel=1e-5, abs=1e-6)
     assert captured
