@@ -278,6 +278,7 @@ def _conclude(config: PseudolabelConfig, labelled: Labelled, kept: Round, report
         write_ledger(config.run_dir / "ledger.csv", pd.concat(ledgers))
     models = [os.path.relpath(fold_folder(kept.models, fold) / "model", config.run_dir) for fold in folds]
     write_ensemble(config.run_dir, models, labelled.prevalence, config.image_size, config.data.clean, round=kept.number)
-    shown = [name for name in ("round", "pauc", "pauc_low", "pauc_high", "auc", "gain", "kept") if name in table]
+    columns = ("round", "pauc", "pauc_low", "pauc_high", "auc", "gain", "gain_low", "gain_high", "kept")
+    shown = [name for name in columns if name in table]
     print(table[shown].to_string(index=False, float_format=lambda value: f"{value:.4f}"))
     print(f"round {kept.number} is kept; its models are named in {config.run_dir / 'models.json'}")

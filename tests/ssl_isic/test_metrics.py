@@ -75,6 +75,14 @@ def test_pauc_equals_kaggles_code_and_exact_arithmetic(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
+def test_the_organisers_variant_above_88_percent_is_the_same_code_with_another_limit(seed: int) -> None:
+    target, score = random_case(seed)
+    pauc = partial_auc(target, score, min_tpr=0.88)
+    assert pauc == pytest.approx(kaggle_pauc(target, score, min_tpr=0.88), abs=1e-14)
+    assert pauc <= 0.12 + 1e-15
+
+
+@pytest.mark.parametrize("seed", range(20))
 def test_pauc_is_scikit_learns_partial_auc_without_its_mcclish_correction(seed: int) -> None:
     target, score = random_case(seed)
     corrected = sk.roc_auc_score(1 - target, -score, max_fpr=0.2)

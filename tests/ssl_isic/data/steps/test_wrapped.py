@@ -1,7 +1,10 @@
 """A transform of albumentations is the same one, and follows from what was drawn."""
 
+import os
 import pickle
 import random
+import subprocess
+import sys
 from typing import Any
 
 import albumentations as A
@@ -64,3 +67,18 @@ def test_what_makes_no_view_is_one_line(
 ) -> None:
     with pytest.raises(InputError, match=message):
         Albumentations(transform=transform, settings=settings).apply(wide_image, (3.0,))
+
+
+def test_the_network_is_not_asked_for_a_newer_albumentations() -> None:
+    program = """
+import sys
+asked = []
+sys.addaudithook(lambda event, arguments: asked.append(event) if event.startswith(("socket.", "urllib.")) else None)
+from ssl_isic.data.steps.wrapped import Albumentations
+Albumentations(transform="HorizontalFlip")
+assert "albumentations" in sys.modules
+sys.exit(f"asked by {asked}" if {"urllib.Request", "socket.getaddrinfo"} & set(asked) else 0)
+"""
+    unset = {name: value for name, value in os.environ.items() if name != "NO_ALBUMENTATIONS_UPDATE"}
+    done = subprocess.run([sys.executable, "-c", program], env=unset, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
