@@ -3,7 +3,8 @@
 Source: Oquab et al. 2023, https://arxiv.org/abs/2304.07193, and the official code; Zhou et al. 2022 (iBOT),
 https://arxiv.org/abs/2111.07832; Sablayrolles et al. 2019 (KoLeo), https://arxiv.org/abs/1806.03198.
 Not as in that code: the network is timm's as it is (LayerScale only where the architecture has it, drop path rising from block
-to block), and prototypes keep unit length throughout.
+to block), prototypes keep unit length throughout, and both heads have one bottleneck (256, as that code has by default; its
+largest models have 384 for images).
 Shapes: B images of one rank, 2B global crops (all first ones, then all second ones), N patches of a crop, L tokens with the
 class and register tokens in front, M hidden patches of all global crops, D features, K prototypes, V views.
 """

@@ -1,4 +1,4 @@
-"""The method that docs/methods.md writes out is added as the page says, and trained."""
+"""What docs/methods.md writes: its table of defaults, and a method that is added as the page says, and trained."""
 
 import os
 import re
@@ -10,7 +10,32 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from ssl_isic.data.views import ViewsConfig
+from ssl_isic.methods.dino import DINOConfig
+from ssl_isic.methods.dinov2 import DINOv2Config
+from ssl_isic.methods.method import DataFacts
+
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_table_of_defaults_is_what_the_rules_make() -> None:
+    page = (ROOT / "docs" / "methods.md").read_text()
+    rows = re.findall(r"^\| ([\d,]+)[^|]* \| ([\d,]+) \| (\d+) \| (.*) \|$", page, re.MULTILINE)
+    assert len(rows) == 6
+    for *sizes, written in rows:
+        images, batch, epochs = (int(size.replace(",", "")) for size in sizes)
+        facts = DataFacts(images, 131.0, batch, ViewsConfig(), epochs * (images // batch), is_vit=True, optimizer=None)
+        dino, dinov2 = (
+            {rule.key: rule.value for rule in settings.defaults(facts)} for settings in (DINOConfig(), DINOv2Config())
+        )
+        made = [
+            dino["method.prototypes"],
+            dino["method.ema"],
+            dinov2["method.ema"],
+            dino["optim.lr"],
+            dinov2["optim.lr"],
+        ]
+        assert [float(value) for value in written.split(" | ")] == pytest.approx(made), images
 
 
 @pytest.mark.slow
