@@ -99,6 +99,7 @@ CHANGES: dict[str, Callable[[Image], Image]] = {
     "15 % brighter, quality 90": lambda image: encoded(brighter(image), 90),
     "1 % cropped off each side": lambda image: cropped(image, 0.01),
     "2 % cropped off each side": lambda image: cropped(image, 0.02),
+    "3 % cropped off each side": lambda image: cropped(image, 0.03),
 }
 
 

@@ -59,6 +59,7 @@ _SIDE = 32
 _LEAST_CONTRAST = 1.0  # standard deviation of a small copy, grey levels
 _DETAIL_SIGMA = 1.25  # pixels of a small copy
 _NOISE = 2.0  # contrast below which a detail counts for less, grey levels
+_ZOOMS = (1.04, 1.08)  # of one of two copies, where the other is cropped
 _DETAIL_SCALE = 32.0
 _U, _V = np.mgrid[:_SIDE, :_SIDE]
 _FREQUENCIES = (_U + _V >= 1) & (_U + _V <= 10) & ~((_U == 5) & (_V == 5))  # 64 of them, and of each its mirror
@@ -169,16 +170,22 @@ def close_pairs(hashes: Hashes, distance: int, flips: bool = False) -> Pairs:
 
 
 def correlations(copies: Copies, pairs: Pairs, flips: bool = False) -> NDArray[np.float64]:
-    """Correlation (P,) of the details of each pair of small copies, with `flips` the largest over 8 orientations."""
+    """Correlation (P,) of the details of each pair of small copies.
+
+    Of one picture as it is, and of it enlarged a little about its middle, whichever fits the other picture best, since one of
+    them may be a crop; with `flips` in the best of 8 orientations too.
+    """
     involved, place = np.unique(pairs, return_inverse=True)
-    details, place = _details(copies[involved]), place.reshape(-1, 2)
+    place = place.reshape(-1, 2)
+    whole, *enlarged = (_details(_enlarged(copies[involved], zoom)) for zoom in (1.0, *_ZOOMS))
     found = np.empty(len(pairs))
     for start in range(0, len(pairs), _COMPARE_BLOCK):
-        block = place[start : start + _COMPARE_BLOCK]
-        left, right = (details[block[:, side]].astype(np.float32) for side in (0, 1))
-        size = np.sqrt(np.square(left).sum(axis=(1, 2)) * np.square(right).sum(axis=(1, 2)))
-        products = [np.einsum("pij,pij->p", left, turned) for turned in _turned(right, flips)]
-        found[start : start + len(block)] = np.max(products, axis=0) / np.maximum(size, 1)
+        left, right = place[start : start + _COMPARE_BLOCK].T
+        sides = [(whole[left], whole[right])]
+        sides += [(whole[left], other[right]) for other in enlarged] + [
+            (other[left], whole[right]) for other in enlarged
+        ]
+        found[start : start + len(left)] = np.max([_most_alike(*two, flips) for two in sides], axis=0)
     return found
 
 
@@ -205,6 +212,27 @@ def _details(copies: Copies) -> Details:
         even = rest / np.sqrt(contrast)
         details[row] = np.rint((even - even.mean()) * _DETAIL_SCALE).clip(-127, 127)
     return details
+
+
+def _enlarged(copies: Copies, zoom: float) -> Copies:
+    """Copies (N, 32, 32) enlarged about their middle; as they are for a zoom of 1."""
+    if zoom == 1:
+        return copies
+    shift = (_SIDE - 1) / 2 * (1 - zoom)
+    about_the_middle = np.array([[zoom, 0, shift], [0, zoom, shift]])
+    larger, size, mirrored = np.empty_like(copies), (_SIDE, _SIDE), cv2.BORDER_REFLECT_101
+    for row, copy in enumerate(copies):
+        larger[row] = cv2.warpAffine(copy, about_the_middle, size, flags=cv2.INTER_CUBIC, borderMode=mirrored)
+    return larger
+
+
+def _most_alike(left: Details, right: Details, flips: bool) -> NDArray[np.float64]:
+    """Correlation (B,) of details (B, 32, 32) with those of others, with `flips` in the best of 8 orientations."""
+    one, other = left.astype(np.float32), right.astype(np.float32)
+    size = np.sqrt(np.square(one).sum(axis=(1, 2)) * np.square(other).sum(axis=(1, 2)))
+    products = [np.einsum("bij,bij->b", one, turned) for turned in _turned(other, flips)]
+    alike: NDArray[np.float64] = np.max(products, axis=0) / np.maximum(size, 1)
+    return alike
 
 
 def _turned(details: NDArray[np.float32], flips: bool) -> Iterator[NDArray[np.float32]]:
