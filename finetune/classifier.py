@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pydantic import Field
 from torch import Tensor, nn
 
+from finetune.last_layer import keep_logits_exact, last_layer
 from finetune.losses import BCEConfig, FocalConfig, classification_loss
 from finetune.mixing import UNMIXED, MixingConfig, draw_from_torch, mixed
 from ssl_isic.backbones import BackboneConfig, build_backbone, check_input_size, normalization_of
@@ -51,7 +52,8 @@ class Classifier(Task):
         self.model = build_backbone(backbone, image_size, num_classes=1, drop_rate=head.dropout)
         check_input_size(self.model, image_size, "image_size")
         self.normalize = normalization_of(self.model)
-        last = self._last_layer()
+        keep_logits_exact(self.model)
+        last = last_layer(self.model)
         nn.init.normal_(last.weight, std=0.01)
         nn.init.constant_(last.bias, math.log(prior / (1 - prior)))
         if head.freeze_backbone:
@@ -79,7 +81,7 @@ class Classifier(Task):
         return logits
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        last, rest = self._last_layer().parameters(), self.held_first()
+        last, rest = last_layer(self.model).parameters(), self.held_first()
         return [*parameter_groups(last), *parameter_groups(rest, lr_scale=self.head_config.backbone_lr_scale)]
 
     def networks(self) -> list[nn.Module]:
@@ -87,12 +89,8 @@ class Classifier(Task):
 
     def held_first(self) -> Iterable[nn.Parameter]:
         """All but the last layer."""
-        last = set(self._last_layer().parameters())
+        last = set(last_layer(self.model).parameters())
         return (parameter for parameter in self.model.parameters() if parameter not in last)
 
     def exported(self) -> nn.Module:
         return self.model
-
-    def _last_layer(self) -> nn.Linear:
-        last = self.model.get_classifier()  # type: ignore[operator]
-        return next(module for module in last.modules() if isinstance(module, nn.Linear))

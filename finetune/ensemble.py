@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from finetune.last_layer import keep_logits_exact
 from finetune.predict import predict
 from ssl_isic.backbones import normalization_of
 from ssl_isic.data.cleaning import check_names
@@ -39,6 +40,7 @@ class SavedClassifier(nn.Module):
             self.model: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=True)
         except (OSError, RuntimeError, SafetensorError, KeyError, ValueError) as error:
             raise InputError(f"cannot load the model in {folder}: {str(error).splitlines()[0]}") from None
+        keep_logits_exact(self.model)
         self.normalize = normalization_of(self.model)
 
     def logits(self, pixels: Tensor) -> Tensor:

@@ -102,10 +102,11 @@ class SmallMapConv2d(nn.Conv2d):
     """
 
     def _conv_forward(self, pixels: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if pixels.device.type != "cpu" or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
+            return cast(Tensor, super()._conv_forward(pixels, weight, bias))
         geometry = Geometry(*(cast(Pair, pair) for pair in (self.kernel_size, self.stride, self.padding)))
         height, width = geometry.output_size((pixels.shape[-2], pixels.shape[-1]))
-        elsewhere = pixels.device.type != "cpu" or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()
-        if elsewhere or min(height, width) < 1 or height * width > MOST_PIXELS:
+        if min(height, width) < 1 or height * width > MOST_PIXELS:
             return cast(Tensor, super()._conv_forward(pixels, weight, bias))
         output: Tensor = TapProducts.apply(pixels, weight, bias, geometry)
         return output

@@ -37,7 +37,7 @@ class KeptFeatures:
     accelerator: Accelerator
 
     def key(self, source: BackboneSource) -> str:
-        """A hash of weights, ids, file of images, size, cleaning and precision.
+        """A hash of weights, ids, file of images, size and cleaning.
 
         Opens the backbone: InputError as `open_backbone`.
         """
@@ -106,6 +106,6 @@ class KeptFeatures:
     def _key(self, network: str, image_size: int | None, cleaning: Sequence[str]) -> str:
         paths = [Path(store.path) for store in self.pool.stores]
         stores = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-        how = [image_size, list(cleaning), self.reading.decode, self.accelerator.mixed_precision]
+        how = [image_size, list(cleaning), self.reading.decode]
         all_of_it = [network, list(self.ids), stores, *how]
         return hashlib.sha256(json.dumps(all_of_it).encode()).hexdigest()[:32]

@@ -14,6 +14,7 @@ from ssl_isic.backbones import BackboneConfig, build_backbone, check_input_size,
 from ssl_isic.config import Config, Seed
 from ssl_isic.data.cleaning import check_names
 from ssl_isic.errors import InputError
+from ssl_isic.task import full_precision
 
 TIMM = "timm"
 
@@ -121,7 +122,11 @@ def open_backbone(source: BackboneSource, image_size: int) -> nn.Module:
 
 
 class Embedder(nn.Module):
-    """uint8 pixels (B, h, w, 3) on the device of the backbone to float32 features (B, D)."""
+    """uint8 pixels (B, h, w, 3) on the device of the backbone to float32 features (B, D).
+
+    In float32 whatever the launcher's precision: a global pool in bf16 gives features of 8 bits, whose rounding is in every
+    spectrum and cosine.
+    """
 
     def __init__(self, backbone: nn.Module) -> None:
         super().__init__()
@@ -129,7 +134,8 @@ class Embedder(nn.Module):
         self.backbone, self.normalize = backbone, normalization_of(backbone).to(weight.device)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        features: Tensor = self.backbone(self.normalize(pixels)).float()
+        with full_precision(pixels):
+            features: Tensor = self.backbone(self.normalize(pixels)).float()
         return features
 
 

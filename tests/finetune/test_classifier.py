@@ -2,12 +2,15 @@
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+import timm
 import torch
 from torch import Tensor
 
 from finetune.classifier import Classifier, HeadConfig
+from finetune.ensemble import SavedClassifier
 from finetune.losses import BCEConfig, FocalConfig
 from ssl_isic.backbones import BackboneConfig
 from ssl_isic.data.loading import Batch
@@ -64,6 +67,26 @@ def test_the_loss_is_that_of_its_logits_whatever_autocast_says() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         outputs = classifier(batch, 0)
     assert outputs["loss"].dtype == torch.float32
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("model", ["test_resnet", "test_vit", "test_convnext", "test_efficientnet"])
+def test_lesions_do_not_tie_in_half_precision(model: str, dtype: torch.dtype, tmp_path: Path) -> None:
+    """Rounded to bf16, logits near -6.9 would be multiples of 1/32."""
+    classifier = build(model, prior=0.001).eval()
+    timm.models.save_for_hf(classifier.exported(), tmp_path, safe_serialization=True)
+    saved = SavedClassifier(tmp_path).eval()
+    pixels = torch.cat([batch_of(64, seed)["views"][0] // (seed + 1) for seed in range(4)])
+    with torch.no_grad():
+        exact = classifier.logits(pixels)
+        with torch.autocast("cpu", dtype):
+            rounded = classifier.logits(pixels)
+            again = saved.logits(pixels)
+    assert not torch.equal(rounded, exact), f"nothing ran in {dtype}"
+    assert torch.equal(again, rounded)
+    assert rounded.dtype == torch.float32
+    assert len(rounded.unique()) > 0.95 * len(exact.unique())
+    assert torch.allclose(rounded, exact, atol=0.02)
 
 
 @pytest.mark.parametrize("model", ["test_resnet", "test_vit"])

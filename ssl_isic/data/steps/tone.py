@@ -68,7 +68,7 @@ class Gamma(Step):
         return changed
 
     def apply_batch(self, images: Tensor, parameters: Tensor) -> Tensor:
-        return 255 * (images / 255) ** parameters[:, 0, None, None, None].to(images)
+        return 255 * (images / 255) ** parameters[:, 0, None, None, None].to(images, non_blocking=True)
 
 
 _SHARES = np.arange(256) / 255

@@ -36,6 +36,16 @@ def test_a_folder_is_plain_timms_to_the_last_bit_with_its_own_normalisation(back
         assert torch.equal(embedder(pixels), peer(expected))
 
 
+@pytest.mark.parametrize("model", ["test_resnet", "test_vit"])
+def test_features_are_those_of_float32_whatever_the_launchers_precision(model: str) -> None:
+    embedder = Embedder(open_backbone(source(model=model), 64))
+    pixels = torch.randint(0, 256, (4, 64, 64, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        exact = embedder(pixels)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(embedder(pixels), exact)
+
+
 def test_pixels_are_normalised_where_the_backbone_is() -> None:
     """A network on a GPU that is not there: shapes and devices are kept, values are not."""
     with FakeTensorMode(allow_non_fake_inputs=True):
