@@ -29,7 +29,7 @@ from ssl_isic.data.loading import (
 )
 from ssl_isic.data.workers import LoaderConfig
 from ssl_isic.errors import InputError, InterruptedRun
-from ssl_isic.interrupt import StopRequest
+from ssl_isic.interrupt import StopAgreement, StopRequest
 from ssl_isic.optim import OptimConfig, build_optimizer, standing_still
 from ssl_isic.run_lock import RunLock
 from ssl_isic.run_log import RunLog
@@ -48,7 +48,6 @@ from ssl_isic.task import Task
 
 Evaluator = Callable[[nn.Module], Iterable[tuple[str, float]]]
 """From the network that is exported to names and values, on every rank alike."""
-STOP_AGREED_EVERY = 10
 
 
 class LoopConfig(Config):
@@ -173,7 +172,7 @@ def fit(
     layout = BatchLayout(config.batch_size, config.accumulate, accelerator.process_index, accelerator.num_processes)
     network = WholeNetwork(task, accelerator)
     heads_first = min(round(optim.heads_first_epochs * per_epoch), total)
-    model, optimizer = _prepare(task, optim, config, accelerator, heads_first)
+    model, optimizer = prepare_training(task, optim, config, accelerator, heads_first)
     folder = run_dir / "checkpoints"
     saved = list_checkpoints(folder)
     progress = load_checkpoint(accelerator, saved[-1]) if saved else Progress()
@@ -187,12 +186,13 @@ def fit(
         model, task, optimizer, accelerator, config.accumulate, config.clip_norm, seed, log, heads_first, dataset.views
     )
 
+    agreement = StopAgreement(accelerator, progress.step)
     with lock, StopRequest() as stop, log:
         while progress.step < total:
             _set_schedules(optimizer, schedules, progress.step)
             stepper.step(progress.step, batches)
             progress.step += 1
-            stopping = _agreed(stop.arrived, accelerator, progress.step)
+            stopping = agreement.reached(stop.arrived, progress.step)
             if is_due(progress.step, config.log_every, total) or stopping:
                 row = log.write(optimizer)
                 if guard is not None:
@@ -213,9 +213,10 @@ def fit(
     return exported.to(memory_format=torch.contiguous_format)  # as weights files want them
 
 
-def _prepare(
+def prepare_training(
     task: Task, optim: OptimConfig, config: LoopConfig, accelerator: Accelerator, heads_first: int
 ) -> tuple[nn.Module, torch.optim.Optimizer]:
+    """`task` and its optimizer as `accelerator` trains them; it may have trained others before."""
     if config.sync_batch_norm and accelerator.num_processes > 1 and accelerator.device.type == "cuda":
         sync_batch_norm(task)
     if config.channels_last:
@@ -227,6 +228,8 @@ def _prepare(
     groups = standing_still(task.parameter_groups(), task.held_first(), heads_first)
     optimizer = build_optimizer(optim.name, groups, optim.betas, fused=_fused(accelerator))
     check_layers(task, accelerator)
+    if accelerator.scaler is not None:  # one of fp16 for all folds and rounds
+        accelerator.scaler.load_state_dict(torch.amp.GradScaler(accelerator.device.type).state_dict())
     prepared: tuple[nn.Module, torch.optim.Optimizer] = accelerator.prepare(task, optimizer)
     if is_sharded(accelerator):
         start_moments(optimizer)
@@ -276,13 +279,3 @@ def _evaluated(evaluate: Evaluator, task: Task, network: WholeNetwork) -> dict[s
             return dict(evaluate(network.current()))
     finally:
         task.train()
-
-
-def _agreed(arrived: bool, accelerator: Accelerator, step: int) -> bool:
-    """Whether any rank was asked to stop; asked of the others only now and then, since it makes GPUs wait."""
-    if accelerator.num_processes == 1:
-        return arrived
-    if step % STOP_AGREED_EVERY:
-        return False
-    flag = torch.tensor(float(arrived), device=accelerator.device)
-    return bool(accelerator.reduce(flag, reduction="sum").item() > 0)

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 
 from ssl_isic.data.loading import Batch
-from ssl_isic.optim import ParameterGroup, parameter_groups
+from ssl_isic.loop import LoopConfig, prepare_training
+from ssl_isic.optim import OptimConfig, ParameterGroup, parameter_groups
 from ssl_isic.stepper import Stepper
 from ssl_isic.task import StepHooks, Task
 
@@ -81,3 +83,14 @@ def test_gradients_are_clipped_after_unscaling_and_a_skipped_step_moves_no_teach
     expected = ["backward", "backward", "before", "unscale, clip"]
     assert accelerator.done == (expected if skips else [*expected, "after"])
     assert task.weight.item() == pytest.approx(-3.0), "the norm of what was unscaled"
+
+
+def test_each_training_begins_with_a_new_scale() -> None:
+    """Of fp16's scaler, which the accelerator keeps from fold to fold: a fold that is run alone skips the same steps."""
+    scaler = torch.amp.GradScaler("cpu")
+    fresh = scaler.state_dict()
+    scaler.load_state_dict({**fresh, "scale": 2.0, "_growth_tracker": 7})
+    accelerator = Accelerator(cpu=True)
+    accelerator.scaler = scaler
+    prepare_training(Hooked([]), OptimConfig(), LoopConfig(), accelerator, heads_first=0)
+    assert scaler.state_dict() == fresh
