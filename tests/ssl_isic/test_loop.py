@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,13 @@ from accelerate.utils import set_seed
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+import ssl_isic.loop
 import ssl_isic.pretraining
 from ssl_isic.backbones import BackboneConfig
 from ssl_isic.checkpoint import list_checkpoints
 from ssl_isic.config import validate
 from ssl_isic.errors import InputError, InterruptedRun
-from ssl_isic.loop import sync_batch_norm
+from ssl_isic.loop import LoopConfig, build_accelerator, sync_batch_norm
 from ssl_isic.methods.dino import DINO
 from ssl_isic.methods.dinov2 import DINOv2
 from ssl_isic.methods.lejepa import LeJEPA
@@ -110,6 +112,24 @@ def send_sigterm_after(step: int, task_type: type[Any], monkeypatch: pytest.Monk
         return outputs
 
     monkeypatch.setattr(task_type, "forward", forward)
+
+
+@pytest.mark.parametrize(
+    ("device", "launched", "asked", "said"),
+    [
+        ("cuda", "no", None, True),
+        ("cuda", "bf16", None, False),
+        ("cuda", "no", "no", False),
+        ("cpu", "no", None, False),
+    ],
+)
+def test_a_gpu_in_float32_that_no_one_asked_for_is_said(
+    device: str, launched: str, asked: Any, said: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    launcher = SimpleNamespace(device=torch.device(device), mixed_precision=launched, print=print)
+    monkeypatch.setattr(ssl_isic.loop, "Accelerator", lambda **settings: launcher)
+    build_accelerator(LoopConfig(mixed_precision=asked), tmp_path)
+    assert ("loop.mixed_precision=bf16" in capsys.readouterr().out) == said
 
 
 @pytest.mark.parametrize(
