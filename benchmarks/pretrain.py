@@ -24,7 +24,7 @@ What is measured:
 - medians over rounds, and the range; ratios are taken within a round.
 
 The same: views of the `paper` preset (the peer's own list: crop, flip, jitter, grey, blur, solarisation), heads of equal size.
-Not the same: the optimizer, ours AdamW, the peer's SGD, by their defaults; JPEG decoding, normalisation, all else.
+Not the same: for DINO the optimizer, ours AdamW, the peer's SGD, by their defaults; JPEG decoding, normalisation, all else.
 """
 
 import json

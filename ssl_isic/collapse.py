@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 LEAST_STD = 0.05
-LEAST_SHARE_OF_ENTROPY = 0.4
+LEAST_SHARE_OF_ENTROPY = 0.45
 ALIKE_SHARE_OF_ENTROPY = 0.9995
 MOST_VARIANCE_PENALTY = 0.9
 PATIENCE_STEPS = 20
@@ -18,7 +18,7 @@ def collapse_sign(row: Mapping[str, float], prototypes: int | None, images: int)
 
     - A standard deviation of unit-length features or projections (`..._std`, 1 is isotropic) under 0.05.
     - VICReg's penalty for a small variance over 0.9, where 0.99 is a batch whose projections are all one.
-    - The mean of the teacher's distributions over `prototypes` has under 0.4 of the entropy that it could have with
+    - The mean of the teacher's distributions over `prototypes` has under 0.45 of the entropy that it could have with
       `images` distributions of the entropy that they have: all images go to the same few prototypes.
     - The distributions themselves have over 0.9995 of ln K: every image goes to all prototypes alike.
     """

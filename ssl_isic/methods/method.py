@@ -5,7 +5,6 @@ docs/methods.md.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -84,11 +83,19 @@ class MethodSettings(Config, ABC):
         not set."""
 
 
-def optimizer_default(facts: DataFacts, lars_from: int, known: Collection[str] = ("lars", "adamw")) -> Default:
-    """The optimizer of a method whose authors use LARS; the user's where it is one of those `known` to the method."""
-    lars = facts.batch_size >= lars_from and not facts.is_vit and not facts.pretrained
-    name = facts.optimizer if facts.optimizer in known else "lars" if lars else "adamw"
-    rule = f"LARS for a convolutional net from random weights with {lars_from} images a step and more, else AdamW"
+def optimizer_default(facts: DataFacts, lars_from: int, below: str = "adamw") -> Default:
+    """The optimizer of a method whose authors use LARS, unless the user chose another that the method knows.
+
+    `below` is that of a convolutional net from random weights with fewer images a step than `lars_from`.
+    """
+    from_nothing = not facts.is_vit and not facts.pretrained
+    name = ("lars" if facts.batch_size >= lars_from else below) if from_nothing else "adamw"
+    if facts.optimizer in {"lars", "adamw", below}:
+        name = facts.optimizer
+    fewer = "" if below == "adamw" else f", {below.upper()} with fewer"
+    rule = (
+        f"LARS for a convolutional net from random weights with {lars_from} images a step and more{fewer}, else AdamW"
+    )
     return Default("optim.name", name, rule)
 
 

@@ -62,7 +62,7 @@ class SimCLRConfig(MethodSettings):
         return SimCLR(self, backbone, run.image_size)
 
     def defaults(self, facts: DataFacts) -> list[Default]:
-        optimizer = optimizer_default(facts, LARS_FROM_BATCH, known=("lars", "sgd", "adamw"))
+        optimizer = optimizer_default(facts, LARS_FROM_BATCH, below="sgd")
         adamw_lr = 1e-3 * (facts.batch_size / 128) ** 0.5
         lr, lr_rule, decay, decay_rule = {
             "lars": (
@@ -71,12 +71,7 @@ class SimCLRConfig(MethodSettings):
                 1e-6,
                 "SimCLR, section 2.2",
             ),
-            "sgd": (
-                0.06 * facts.batch_size / 128,
-                "0.06 x batch / 128 (lightly's CIFAR-10 benchmark)",
-                5e-4,
-                "as optim.lr",
-            ),
+            "sgd": (0.3 * facts.batch_size / 256, "0.3 x batch / 256 (SimCLR, section 2.2)", 1e-4, "with SGD"),
             "adamw": (
                 min(adamw_lr, MOST_ADAMW_LR_OF_A_VIT) if facts.is_vit else adamw_lr,
                 f"1e-3 x sqrt(batch / 128), for a ViT {MOST_ADAMW_LR_OF_A_VIT:g} at most",
@@ -89,6 +84,11 @@ class SimCLRConfig(MethodSettings):
             Default("optim.lr", lr, lr_rule),
             Default("optim.lr_batch_size", None, "the rule of optim.lr has the batch in it"),
             Default("optim.weight_decay", decay, decay_rule),
+            Default(
+                "method.head_layers",
+                2 if optimizer.value == "sgd" else 3,
+                "2 with SGD (SimCLR), else 3 (SimCLR v2)",
+            ),
             *crop_defaults(facts, "simclr"),
         ]
         if optimizer.value == "lars":

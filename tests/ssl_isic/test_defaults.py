@@ -38,21 +38,27 @@ def config_of(images: Path, **tree: Any) -> PretrainConfig:
 @pytest.mark.parametrize(
     ("batch", "known", "name", "lr"),
     [
-        (128, {}, "adamw", 1e-3),
-        (512, {}, "adamw", 2e-3),
+        (64, {}, "sgd", 0.075),
+        (512, {}, "sgd", 0.6),
+        (128, {"pretrained": True}, "adamw", 1e-3),
+        (512, {"optimizer": "adamw"}, "adamw", 2e-3),
         (4096, {}, "lars", 4.8),  # 0.075 sqrt(4096), the paper's
         (4096, {"optimizer": "adamw"}, "adamw", 1e-3 * 32**0.5),
         (4096, {"pretrained": True}, "adamw", 1e-3 * 32**0.5),
         (4096, {"is_vit": True}, "adamw", 1e-3),
         (32, {"is_vit": True}, "adamw", 5e-4),
-        (512, {"optimizer": "sgd"}, "sgd", 0.24),
+        (512, {"optimizer": "sgd", "is_vit": True}, "sgd", 0.6),
     ],
 )
-def test_simclrs_learning_rate_follows_from_the_batch(batch: int, known: dict[str, Any], name: str, lr: float) -> None:
+def test_simclrs_optimizer_and_head_follow_from_batch_network_and_start(
+    batch: int, known: dict[str, Any], name: str, lr: float
+) -> None:
     rules = values(SimCLRConfig().defaults(facts(batch_size=batch, **known)))
     assert rules["optim.name"] == name
     assert rules["optim.lr"] == pytest.approx(lr)
     assert rules["optim.lr_batch_size"] is None
+    assert rules["optim.weight_decay"] == {"adamw": 0.01, "sgd": 1e-4, "lars": 1e-6}[name]
+    assert rules["method.head_layers"] == (2 if name == "sgd" else 3)
 
 
 def test_what_attracts_in_simclr_does_not_repel(lesions: Path, tmp_path: Path) -> None:
@@ -78,7 +84,7 @@ def test_lars_goes_with_a_net_from_random_weights_is_not_clipped_and_ends_where_
         assert (rules["optim.lr"], rules["optim.end_lr"]) == (pytest.approx(lr), pytest.approx(end))
         for other in (facts(batch_size=2048, pretrained=True), facts(batch_size=2048, is_vit=True), facts()):
             rules = values(config.defaults(other))
-            assert rules["optim.name"] == "adamw"
+            assert rules["optim.name"] != "lars"
             assert rules.keys().isdisjoint({"loop.clip_norm", "optim.end_lr"})
         assert values(config.defaults(facts(optimizer="lars")))["optim.name"] == "lars"
 
@@ -188,7 +194,7 @@ def test_print_config_shows_each_derived_value_with_its_rule(
 
 
 def test_what_a_rule_makes_is_written_with_five_digits(lesions: Path) -> None:
-    filled = fill_defaults(config_of(lesions, loop={"batch_size": 16}))
+    filled = fill_defaults(config_of(lesions, loop={"batch_size": 16}, optim={"name": "adamw"}))
     assert filled.config.optim.lr == 3.5355e-4  # 1e-3 x sqrt(16 / 128)
 
 
