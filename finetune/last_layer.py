@@ -5,6 +5,7 @@ In bf16 a logit between 4 and 8 is a multiple of 1/32: of 100,000 lesions most w
 
 from torch import Tensor, nn
 
+from ssl_isic.errors import InputError
 from ssl_isic.task import full_precision
 
 
@@ -18,9 +19,15 @@ class Float32Linear(nn.Linear):
 
 
 def last_layer(model: nn.Module) -> nn.Linear:
-    """The linear layer with which a timm model ends."""
+    """The linear layer with which a timm model ends. InputError where it ends in none: a backbone, or another kind of head."""
     last = model.get_classifier()  # type: ignore[operator]
-    return next(module for module in last.modules() if isinstance(module, nn.Linear))
+    for module in last.modules():
+        if isinstance(module, nn.Linear):
+            return module
+    architecture = model.pretrained_cfg["architecture"]  # type: ignore[index]
+    raise InputError(
+        f"the {architecture} does not end in a linear layer, so it is no classifier; choose another network"
+    )
 
 
 def keep_logits_exact(model: nn.Module) -> None:

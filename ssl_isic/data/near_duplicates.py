@@ -182,9 +182,8 @@ def correlations(copies: Copies, pairs: Pairs, flips: bool = False) -> NDArray[n
     for start in range(0, len(pairs), _COMPARE_BLOCK):
         left, right = place[start : start + _COMPARE_BLOCK].T
         sides = [(whole[left], whole[right])]
-        sides += [(whole[left], other[right]) for other in enlarged] + [
-            (other[left], whole[right]) for other in enlarged
-        ]
+        for larger in enlarged:
+            sides += [(whole[left], larger[right]), (larger[left], whole[right])]
         found[start : start + len(left)] = np.max([_most_alike(*two, flips) for two in sides], axis=0)
     return found
 

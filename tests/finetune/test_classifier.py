@@ -89,6 +89,12 @@ def test_lesions_do_not_tie_in_half_precision(model: str, dtype: torch.dtype, tm
     assert torch.allclose(rounded, exact, atol=0.02)
 
 
+def test_a_folder_of_a_backbone_is_no_classifier(tmp_path: Path) -> None:
+    timm.models.save_for_hf(timm.create_model("test_resnet", num_classes=0), tmp_path, safe_serialization=True)
+    with pytest.raises(InputError, match="test_resnet does not end in a linear layer, so it is no classifier"):
+        SavedClassifier(tmp_path)
+
+
 @pytest.mark.parametrize("model", ["test_resnet", "test_vit"])
 def test_a_frozen_backbone_moves_its_last_layer_only(model: str) -> None:
     classifier = build(model, freeze_backbone=True)
