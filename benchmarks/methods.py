@@ -7,7 +7,8 @@
 Pretrains on both files together, then `ssl-isic evaluate` (kNN and linear probe, out of fold, bootstrap over lesions) on
 each of them. The budget is passes over the images; batch and sizes are the same for all, the rest is each library's
 defaults; SimCLR runs with the other library's views, too. Convolutional nets see 64 px, vision transformers 96 px and start
-at random. A finished run is not repeated.
+at random. A finished run is not repeated. `convnet=resnet18` takes another convolutional net, with its own weights as
+`imagenet` or from random weights only; give it a folder `out` of its own.
 
 With `seeds=[0,1,2]` each runs once for every seed, and tables of means and ranges over seeds follow: of the runs, and of ours
 less the peer's, where the range goes from our worst seed against its best to the opposite.
@@ -33,7 +34,7 @@ from ssl_isic.errors import InputError, command
 from ssl_isic.evaluation.report import markdown, metrics_table, over_seeds
 
 ROOT = Path(__file__).resolve().parents[1]
-CONVNET, VIT = "tf_efficientnet_lite0", "vit_tiny_patch16_224"
+CONVNET, VIT = "convnet", "vit_tiny_patch16_224"
 PEER = "lightly-train"
 
 
@@ -94,8 +95,10 @@ class MethodsConfig(Config):
     """HAM10000 images."""
     ham10000_table: Path
     """CSV of their targets and lesions."""
-    imagenet: Path
-    """ImageNet weights of tf_efficientnet_lite0."""
+    convnet: str = "tf_efficientnet_lite0"
+    """timm architecture of the convolutional net."""
+    imagenet: Path | None = None
+    """ImageNet weights of the convolutional net; null leaves the starts from them out."""
     peer_python: Path | None = None
     """Python of an environment with lightly-train; null leaves its runs out."""
     out: Path = Path("runs/methods")
@@ -124,7 +127,7 @@ def main(argv: Sequence[str]) -> None:
     unknown = [name for name in config.cases if name not in known]
     if unknown:
         raise InputError(f"cases: no {unknown[0]}; choose of {', '.join(known)}")
-    chosen = [known[name] for name in config.cases if config.peer_python or known[name].library != PEER]
+    chosen = [case for case in map(known.__getitem__, config.cases) if _can_run(config, case)]
     if any(case.library == PEER for case in chosen):
         _write_jpegs(config)
     with ThreadPoolExecutor(config.jobs) as workers:
@@ -139,6 +142,15 @@ def main(argv: Sequence[str]) -> None:
         ):
             if done:
                 _evaluate(config, done, images, table, group)
+
+
+def _can_run(config: MethodsConfig, case: Case) -> bool:
+    """Whether what the case needs is given."""
+    return bool((config.peer_python or case.library != PEER) and (config.imagenet or case.start != "imagenet"))
+
+
+def _model(config: MethodsConfig, case: Case) -> str:
+    return config.convnet if case.model == CONVNET else case.model
 
 
 def _pretrain(config: MethodsConfig, run: Run) -> Run:
@@ -160,7 +172,7 @@ def _our_words(config: MethodsConfig, run: Run) -> list[str]:
     words += [
         f"seed={run.seed}",
         f"method.name={case.method}",
-        f"backbone.model={case.model}",
+        f"backbone.model={_model(config, case)}",
         f"views.preset={case.preset}",
     ]
     words += [f"views.size={case.image_size}", f"views.local_size={case.image_size // 2}"]
@@ -176,7 +188,7 @@ def _peer_words(config: MethodsConfig, run: Run) -> list[str]:
     case = run.case
     words = [str(config.peer_python), str(ROOT / "benchmarks" / "peers" / "lightly_train_pretrain.py")]
     words += [str(_jpegs(config)), str(_weights(config, run)), f"--method={case.method}"]
-    words += [f"--model={case.model}", f"--epochs={config.epochs}", f"--batch-size={config.batch_size}"]
+    words += [f"--model={_model(config, case)}", f"--epochs={config.epochs}", f"--batch-size={config.batch_size}"]
     words += [f"--image-size={case.image_size}", f"--local-size={case.image_size // 2}", "--workers=0"]
     words += [f"--local-crops={config.local_crops}", f"--seed={run.seed}"]
     if case.preset == "lesion":
@@ -215,10 +227,10 @@ def _evaluate(config: MethodsConfig, runs: Sequence[Run], images: Path, table: P
     for run in runs:
         words += [
             f"backbones.{run.name}.weights={_weights(config, run)}",
-            f"backbones.{run.name}.model={case.model}",
+            f"backbones.{run.name}.model={_model(config, case)}",
         ]
-    if case.model == CONVNET:
-        words += [f"backbones.imagenet.weights={config.imagenet}", f"backbones.imagenet.model={CONVNET}"]
+    if config.imagenet and case.model == CONVNET:
+        words += [f"backbones.imagenet.weights={config.imagenet}", f"backbones.imagenet.model={config.convnet}"]
     out = config.out / f"evaluation-{images.stem}-{case.image_size}"
     code = evaluate([*words, f"out={out}"])
     if code:
