@@ -52,12 +52,9 @@ def main(argv: Sequence[str]) -> None:
     stream = TrainingStream(order, BatchLayout(config.loop.batch_size, config.loop.accumulate, 0, 1), 0, total)
     batch = next(training_loader(images, stream, no_workers, pin_memory=False))
     flops = flops_an_image(config.method.build(config.backbone, shape), batch)
-    bad, drawn, batch = batch.pop("bad"), batch.pop(DRAWN, None), to_device(batch, accelerator.device)
-    if drawn is not None:
-        batch["views"] = images.views.finished(batch["views"], drawn)
-    loop.training_loader = lambda *_, **__: (
-        {**one, "bad": bad} for one in repeat(batch)
-    )  # what fit() asks for batches
+    drawn, views = batch.pop(DRAWN, None), to_device({"views": batch["views"]}, accelerator.device)["views"]
+    batch["views"] = views if drawn is None else images.views.finished(views, drawn)
+    loop.training_loader = lambda *_, **__: map(dict, repeat(batch))  # what fit() asks for batches
     loop.fit(
         config.method.build(config.backbone, shape),
         images,
@@ -82,7 +79,7 @@ def flops_an_image(task: Task, batch: Batch) -> float:
         if name != "bad"
     }
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):  # whose products are counted
-        task.train()(few, 0)["loss"].backward()
+        task.train()(task.before_transfer(few, 0), 0)["loss"].backward()
     return float(counter.get_total_flops() / COUNTED_IMAGES)
 
 

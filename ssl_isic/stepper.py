@@ -44,7 +44,7 @@ class Stepper:
         """Take optimizer step `step` with the next micro-batches."""
         self.optimizer.zero_grad(set_to_none=True)
         for micro in range(self.accumulate):
-            batch = self._next(batches)
+            batch = self._next(batches, step)
             seed_step(self.seed, step, micro, self.accelerator.process_index)
             last = micro == self.accumulate - 1
             with nullcontext() if last else self.accelerator.no_sync(self.model):
@@ -66,22 +66,22 @@ class Stepper:
             hooks.after_step(step)
         self.log.stepped()
 
-    def _next(self, batches: Iterator[Batch]) -> Batch:
+    def _next(self, batches: Iterator[Batch], step: int) -> Batch:
         started = time.perf_counter()
         batch = next(batches)
         self.log.waited_s += time.perf_counter() - started
         self.log.note_bad(batch.pop("bad"))
         drawn = batch.pop(DRAWN, None)
-        batch = to_device(batch, self.accelerator.device)
+        batch = to_device(self.task.before_transfer(batch, step), self.accelerator.device)
         return batch if drawn is None else {**batch, "views": self.views.finished(batch["views"], drawn)}
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
-    """`batch` on `device`; a copy from pinned memory is not waited for."""
-    moved: Batch = {}
-    for name, value in batch.items():
-        if isinstance(value, Tensor):
-            moved[name] = value.to(device, non_blocking=True)
-        else:
-            moved[name] = [view.to(device, non_blocking=True) for view in value]
-    return moved
+    """`batch` on `device`; a GPU copies it from pinned memory, and is not waited for."""
+
+    def sent(tensor: Tensor) -> Tensor:
+        if tensor.is_cpu and device.type == "cuda":
+            tensor = tensor.pin_memory()  # itself where it is pinned
+        return tensor.to(device, non_blocking=True)
+
+    return {name: sent(value) if isinstance(value, Tensor) else [*map(sent, value)] for name, value in batch.items()}

@@ -22,6 +22,11 @@ class Task(nn.Module, ABC):
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """`loss`, a scalar to minimise, and other scalars to log. `step` counts optimizer steps from 0."""
 
+    def before_transfer(self, batch: Batch, step: int) -> Batch:
+        """`batch`, still on the CPU, with what `forward` needs and is better made there: what has sizes that a GPU would be
+        waited for, or takes many small operations. As it is unless a task says otherwise."""
+        return batch
+
     @abstractmethod
     def parameter_groups(self) -> list[ParameterGroup]:
         """What the optimizer gets, see `optim.parameter_groups`."""

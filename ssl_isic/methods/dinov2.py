@@ -130,23 +130,30 @@ class DINOv2(Task, StepHooks):
         self.centering, self.patch_centering = (build_centering(config) for _ in range(2))
         self.koleo = KoLeoLoss()
 
+    def before_transfer(self, batch: Batch, step: int) -> Batch:
+        """With `hidden`, bool (2B, N), True where the student does not see a patch of a global crop, and
+        `hidden_places`, int64 (M,), the places of those patches among all 2B * N."""
+        keys = torch.cat([image_keys(step, batch["row"], view) for view in range(GLOBAL_CROPS)])
+        hidden = block_masks(keys, self.grid, self.config.mask_probability, self.config.mask_ratio).flatten(1)
+        return {**batch, "hidden": hidden, "hidden_places": hidden.flatten().nonzero()[:, 0]}
+
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
         views, temperature = batch["views"], self.pace.temperature_at(step)
         images = self.normalize(torch.cat(views[:GLOBAL_CROPS]))
-        hidden_2B_N = self._hidden(batch["row"], step)
+        hidden_2B_N, places_M = batch["hidden"], batch["hidden_places"]
         with torch.no_grad():
             tokens = self.teacher.forward_features(images)  # type: ignore[operator]
             features_2B_D, teacher_patches = features_of(self.teacher, tokens)
             teacher_2B_K = self.teacher_head(features_2B_D).float()
-            teacher_MK = self.teacher_patch_head(teacher_patches[hidden_2B_N]).float()
+            teacher_MK = self.teacher_patch_head(teacher_patches.flatten(0, 1)[places_M]).float()
         student_2B_D, student_patches = self._student_features(images, hidden_2B_N)
         student_VBK = torch.stack([*self.student_head(student_2B_D).float().chunk(2), *self._local_outputs(views)])
-        student_MK = self.student_patch_head(student_patches[hidden_2B_N]).float()
+        student_MK = self.student_patch_head(student_patches.flatten(0, 1)[places_M]).float()
         with full_precision(images):
             target_2B_K = self.centering(teacher_2B_K, temperature)
             dino = across_views(target_2B_K.unflatten(0, (GLOBAL_CROPS, -1)), self._log_softmax(student_VBK))
             target_MK = self.patch_centering(teacher_MK, temperature)
-            ibot = on_hidden_patches(target_MK, self._log_softmax(student_MK), hidden_2B_N)
+            ibot = on_hidden_patches(target_MK, self._log_softmax(student_MK), hidden_2B_N, places_M)
             # not between the crops of one image, which are to be alike
             koleo = torch.stack([self.koleo(crop_BD) for crop_BD in student_2B_D.float().chunk(GLOBAL_CROPS)]).sum()
             loss = dino + self.config.ibot_weight * ibot + self.config.koleo_weight * koleo
@@ -207,11 +214,6 @@ class DINOv2(Task, StepHooks):
         )
         return head
 
-    def _hidden(self, rows_B: Tensor, step: int) -> Tensor:
-        """bool (2B, N), True where the student does not see a patch of a global crop."""
-        keys = torch.cat([image_keys(step, rows_B, view) for view in range(GLOBAL_CROPS)])
-        return block_masks(keys, self.grid, self.config.mask_probability, self.config.mask_ratio).flatten(1)
-
     def _student_features(self, images: Tensor, hidden_2B_N: Tensor) -> tuple[Tensor, Tensor]:
         seen = hidden_2B_N.new_zeros(len(images), self.student.vit.num_prefix_tokens)
         return features_of(self.student.vit, self.student.encode(images, mask=torch.cat([seen, hidden_2B_N], dim=1)))
@@ -230,13 +232,13 @@ class DINOv2(Task, StepHooks):
         return torch.log_softmax(student / self.config.student_temperature, dim=-1)
 
 
-def on_hidden_patches(target_MK: Tensor, log_p_MK: Tensor, hidden_CN: Tensor) -> Tensor:
+def on_hidden_patches(target_MK: Tensor, log_p_MK: Tensor, hidden_CN: Tensor, places_M: Tensor) -> Tensor:
     """Mean over C crops of the mean cross-entropy over a crop's hidden patches, 0 for a crop without any.
 
-    Rows are the hidden patches in the order of `hidden_CN`, bool (C, N).
+    Rows are the patches hidden by `hidden_CN`, bool (C, N), in its order, which are at `places_M` of all C * N.
 
     Source: Zhou et al. 2022, equation 2, weighted by crop as in DINOv2's code.
     """
-    share_CN = 1 / hidden_CN.sum(dim=1, keepdim=True).clamp(min=1).expand_as(hidden_CN)
+    share_C = 1 / hidden_CN.sum(dim=1).clamp(min=1)
     entropy_M = -(target_MK * log_p_MK).sum(dim=1)
-    return (share_CN[hidden_CN] * entropy_M).sum() / len(hidden_CN)
+    return (share_C[places_M // hidden_CN.shape[1]] * entropy_M).sum() / len(hidden_CN)

@@ -23,7 +23,7 @@ def optimizer_step() -> OptimizerStep:
             group["lr"] = lr * group["lr_scale"]
         optimizer.zero_grad(set_to_none=True)
         for batch in batches:
-            (task(batch, step)["loss"] / len(batches)).backward()
+            (task(task.before_transfer(batch, step), step)["loss"] / len(batches)).backward()
         if isinstance(task, StepHooks):
             task.before_optimizer(step)
         optimizer.step()

@@ -49,6 +49,10 @@ def batch_of(images: int = 4, seed: int = 0, local_crops: int = LOCAL) -> Batch:
     }
 
 
+def outputs_of(task: DINOv2, batch: Batch, step: int) -> dict[str, Tensor]:
+    return task(task.before_transfer(batch, step), step)  # type: ignore[no-any-return]
+
+
 def hidden_patches(batch: Batch, step: int, probability: float = 0.5) -> Tensor:
     keys = torch.cat([image_keys(step, batch["row"], view) for view in range(2)])
     return block_masks(keys, GRID, probability, (0.4, 0.6)).flatten(1)
@@ -127,7 +131,7 @@ def test_the_loss_and_its_terms_are_those_of_plain_lines(local_crops: int) -> No
     assert len(set(hidden.sum(dim=1).tolist())) > 2  # crops with different numbers of hidden patches, also none
     assert not hidden.any(dim=1).all()
     expected, _, _ = terms(task, batch, hidden)
-    outputs = task(batch, 3)
+    outputs = outputs_of(task, batch, 3)
     for name, value in expected.items():
         assert outputs[name].item() == pytest.approx(value.item(), rel=1e-4), name
     loss = expected["dino"] + 0.7 * expected["ibot"] + 0.1 * expected["koleo"]
@@ -170,8 +174,9 @@ def test_two_steps_are_those_of_plain_lines(
 def test_the_loss_on_hidden_patches_is_lightlys_where_that_has_no_center_yet() -> None:
     generator = torch.Generator().manual_seed(0)
     hidden = torch.tensor([[True, False, True, True], [False] * 4, [False, True, False, False]])
+    places = hidden.flatten().nonzero()[:, 0]
     teacher, student = (torch.randn(4, K, generator=generator) for _ in range(2))
-    own = on_hidden_patches(torch.softmax(teacher / 0.04, 1), torch.log_softmax(student / 0.1, 1), hidden)
+    own = on_hidden_patches(torch.softmax(teacher / 0.04, 1), torch.log_softmax(student / 0.1, 1), hidden, places)
     theirs = IBOTPatchLoss(K)(teacher, student, hidden.view(3, 2, 2))
     assert own.item() == pytest.approx(theirs.item(), rel=1e-5)
 
@@ -184,7 +189,7 @@ def test_only_hidden_patches_count_for_ibot_and_only_hidden_ones_are_replaced() 
     rows: list[Tensor] = []
     task.student_patch_head.register_forward_pre_hook(lambda _, inputs: rows.append(inputs[0]))
     task.teacher_patch_head.register_forward_pre_hook(lambda _, inputs: rows.append(inputs[0]))
-    task(batch, 0)
+    outputs_of(task, batch, 0)
     images = task.normalize(torch.cat(batch["views"][:2]))
     taught = task.teacher.forward_features(images)[:, 1:][hidden]  # type: ignore[operator]
     learned = tokens(task.student.vit, images, task.student.mask_token, hidden)[:, 1:][hidden]
@@ -202,7 +207,7 @@ def test_without_masks_the_student_is_a_plain_timm_model_at_both_resolutions() -
 def test_masked_patches_leave_no_parameter_without_gradient_even_where_there_are_none() -> None:
     """DDP waits for a gradient of every parameter on every rank."""
     task = build(mask_probability=0.0)
-    outputs = task(batch_of(), 0)
+    outputs = outputs_of(task, batch_of(), 0)
     outputs["loss"].backward()
     assert outputs["ibot"].item() == 0
     assert [name for name, p in task.named_parameters() if p.requires_grad and p.grad is None] == []
@@ -212,7 +217,7 @@ def test_masked_patches_leave_no_parameter_without_gradient_even_where_there_are
 @pytest.mark.parametrize("model", ["test_vit", "test_vit2", "test_vit3"])  # class token, pooled patches, attention
 def test_gradients_reach_all_of_the_student_and_nothing_of_the_teacher(model: str) -> None:
     task = build(model)
-    task(batch_of(), 0)["loss"].backward()
+    outputs_of(task, batch_of(), 0)["loss"].backward()
     student = {name for name, _ in task.named_parameters() if name.startswith("student")}
     fixed = {f"{head}.last_layer.weight_g" for head in HEADS}  # prototypes have unit norm
     assert {name for name, p in task.named_parameters() if p.grad is not None} == student - fixed
@@ -259,7 +264,7 @@ def test_micro_batches_alone_move_neither_teacher_nor_centers(centering: str) ->
     task = build(centering=centering)
     before = {name: value.clone() for name, value in task.state_dict().items()}
     for k in range(2):
-        task(batch_of(seed=k), 0)["loss"].backward()
+        outputs_of(task, batch_of(seed=k), 0)["loss"].backward()
     assert all(torch.equal(task.state_dict()[name], value) for name, value in before.items())
 
 
@@ -287,17 +292,17 @@ def test_the_state_dict_is_all_that_a_resumed_run_needs(centering: str, optimize
     optimizer_step(task, build_optimizer("sgd", task.parameter_groups()), [batch_of()], 0, lr=0.2)
     saved = {name: value.clone() for name, value in task.state_dict().items()}
     assert sum("center" in name for name in saved) == (2 if centering == "center" else 0)
-    assert other(batch_of(), 1)["loss"].item() != task(batch_of(), 1)["loss"].item()
+    assert outputs_of(other, batch_of(), 1)["loss"].item() != outputs_of(task, batch_of(), 1)["loss"].item()
     other.load_state_dict(saved)
     torch.manual_seed(5)  # masks do not come from the global generator
-    expected = task(batch_of(), 1)["loss"].item()
-    assert other(batch_of(), 1)["loss"].item() == expected
+    expected = outputs_of(task, batch_of(), 1)["loss"].item()
+    assert outputs_of(other, batch_of(), 1)["loss"].item() == expected
 
 
 def test_the_losses_are_computed_in_float32_under_autocast() -> None:
     task, batch = build(), batch_of(8)
     with torch.autocast("cpu", torch.bfloat16):
-        outputs = task(batch, 0)
+        outputs = outputs_of(task, batch, 0)
         expected, crops, _ = terms(task, batch, hidden_patches(batch, 0))
         assert task.teacher_head(torch.zeros(1, 64)).dtype == torch.bfloat16
     assert crops.dtype == torch.float32
@@ -323,7 +328,7 @@ def test_twins_in_half_precision_are_finite_and_so_is_their_gradient(dtype: torc
     for view in batch["views"]:
         view[1] = view[0]
     with torch.autocast("cpu", dtype):
-        outputs = task(batch, 0)
+        outputs = outputs_of(task, batch, 0)
     assert outputs["koleo"] > 1, "twins cost nothing"
     outputs["loss"].backward()
     assert all(value.isfinite() for value in outputs.values())
@@ -339,7 +344,7 @@ def test_one_forward_a_resolution() -> None:
 
     task.student.vit.patch_embed.register_forward_pre_hook(count("student"))
     task.teacher.patch_embed.register_forward_pre_hook(count("teacher"))  # type: ignore[operator,union-attr]
-    task(batch_of(images=4), 0)
+    outputs_of(task, batch_of(images=4), 0)
     assert seen == {"student": [(8, 3, 64, 64), (8, 3, 32, 32)], "teacher": [(8, 3, 64, 64)]}
 
 
@@ -391,7 +396,7 @@ def test_the_logged_entropies_are_those_of_the_targets() -> None:
     task, batch = build(), batch_of()
     _, crops, _ = terms(task, batch, hidden_patches(batch, 0))
     p = plain_sinkhorn(crops)
-    outputs = task(batch, 0)
+    outputs = outputs_of(task, batch, 0)
     entropies = [torch.distributions.Categorical(probs=q).entropy().mean() for q in (p, p.mean(dim=0))]
     assert outputs["teacher_entropy"].item() == pytest.approx(entropies[0].item(), rel=1e-4)
     assert outputs["marginal_entropy"].item() == pytest.approx(entropies[1].item(), rel=1e-4)
@@ -416,7 +421,7 @@ def test_gradient_checkpoints_change_nothing_and_the_teacher_drops_no_path() -> 
     batch = batch_of()
     task, other = build(), build(backbone={"grad_checkpointing": True})
     for one in (task, other):
-        one(batch, 0)["loss"].backward()
+        outputs_of(one, batch, 0)["loss"].backward()
     for (name, a), (_, b) in zip(task.named_parameters(), other.named_parameters(), strict=True):
         if a.grad is not None and b.grad is not None:
             torch.testing.assert_close(b.grad, a.grad, msg=name)
@@ -435,7 +440,7 @@ def test_what_torch_compile_may_compile_is_what_runs() -> None:
     blocks, ran = task.networks(), list[nn.Module]()
     for network in blocks:
         network.register_forward_hook(lambda module, *_: ran.append(module))
-    task(batch_of(), 0)
+    outputs_of(task, batch_of(), 0)
     assert ran == [blocks[1], blocks[0], blocks[0]]  # the teacher once, the student once a resolution
 
 

@@ -40,7 +40,7 @@ def one_pass(task: Task, batch: Batch, dtype: torch.dtype) -> dict[str, float]:
     """What one pass logs, and the length of the gradient."""
     torch.manual_seed(1)
     with torch.autocast("cpu", dtype, enabled=dtype is not torch.float32):
-        outputs = task(batch, 0)
+        outputs = task(task.before_transfer(batch, 0), 0)
     scale = 1024.0 if dtype is torch.float16 else 1.0  # what keeps the small gradients of fp16 from becoming 0
     (outputs["loss"] * scale).backward()
     gradients = [p.grad / scale for p in task.parameters() if p.grad is not None]
