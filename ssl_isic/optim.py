@@ -117,10 +117,9 @@ class LARS(torch.optim.Optimizer):
 
     def _sized(self, weights: list[Tensor], gradients: list[Tensor], decay: float) -> list[Tensor]:
         """Gradient and decay of each weight times the rate of equation 6, which makes them about TRUST of its length."""
-        updates = []
-        for weight, gradient in zip(weights, gradients, strict=True):
-            length, slope = weight.norm(), gradient.norm()
-            there = (length * slope > 0).to(weight.dtype)
-            rate = there * (self.TRUST * length / (slope + decay * length + self.EPS)) + (1 - there)
-            updates.append((gradient + (there * decay) * weight) * rate)
-        return updates
+        lengths, slopes = (torch.stack(torch._foreach_norm(tensors)) for tensors in (weights, gradients))
+        there = (lengths * slopes > 0).to(lengths.dtype)
+        rates = there * (self.TRUST * lengths / (slopes + decay * lengths + self.EPS)) + (1 - there)
+        updates = torch._foreach_add(gradients, torch._foreach_mul(weights, (there * decay).unbind()))
+        torch._foreach_mul_(updates, rates.unbind())
+        return list(updates)
