@@ -11,7 +11,7 @@ bootstraps over lesions. A finished step is not run again.
 
 With `seeds=[0,1,2]` each start is fine-tuned once for every seed; `simclr: "runs/simclr-seed{seed}/backbone"` is a backbone for
 each. A table of means and ranges over seeds follows; the range of a difference goes from the worst seed less the other's best
-to the opposite.
+to the opposite. With `models={simclr: resnet18}` that start is another network than the others.
 """
 
 import sys
@@ -57,6 +57,8 @@ class BenchmarkConfig(Config):
     """Folder for everything."""
     starts: dict[str, str | None]
     """Named backbones: null for random, else a folder or file of weights, in whose path {seed} is the seed."""
+    models: dict[str, str] = {}
+    """timm architectures of starts that do not have the configuration's, tf_efficientnet_lite0."""
     against: list[str] = []
     """Starts that the others are compared with, lesion by lesion."""
     rounds: list[str] = []
@@ -70,18 +72,21 @@ class BenchmarkConfig(Config):
         """Where a start is fine-tuned."""
         return self.out / f"{name}-seed{seed}"
 
-    def weights(self, name: str, seed: int) -> str:
-        """`backbone.weights` of a start."""
-        return (self.starts[name] or "null").replace("{seed}", str(seed))
+    def backbone(self, name: str, seed: int) -> list[str]:
+        """The network of a start, as words for the stages."""
+        weights = f"backbone.weights={self.starts[name] or 'null'}".replace("{seed}", str(seed))
+        return [weights, f"backbone.model={self.models[name]}"] if name in self.models else [weights]
 
 
 @command
 def main(argv: Sequence[str]) -> None:
     """Run what is not finished, then print the tables."""
     config = read_config(BenchmarkConfig, argv, prog="benchmarks/ham10000.py")
-    unknown = sorted({*config.rounds, *config.against} - config.starts.keys())
+    unknown = sorted({*config.rounds, *config.against, *config.models} - config.starts.keys())
     if unknown:
-        raise InputError(f"rounds and against name {', '.join(unknown)}, but starts has {', '.join(config.starts)}")
+        raise InputError(
+            f"rounds, against or models name {', '.join(unknown)}, but starts has {', '.join(config.starts)}"
+        )
     labelled_table, pool_table = _split(config)
     folds = config.out / "folds.csv"
     if not folds.exists():
@@ -95,12 +100,12 @@ def main(argv: Sequence[str]) -> None:
     ]
     for name, seed in product(config.starts, config.seeds):
         settings = ["--config", str(CONFIGS / "finetune" / "ham10000-2-cores.yaml"), f"seed={seed}"]
-        start = [*data, f"backbone.weights={config.weights(name, seed)}"]
+        start = [*data, *config.backbone(name, seed)]
         _run(finetune, [*settings, f"run_dir={config.run_dir(name, seed)}", *start])
     for name, seed in product(config.rounds, config.seeds):
         settings = ["--config", str(CONFIGS / "pseudolabel" / "ham10000-2-cores.yaml"), f"seed={seed}"]
         given = [f"run_dir={config.run_dir(name, seed)}-rounds", f"round_0={config.run_dir(name, seed)}"]
-        start = [*data, f"backbone.weights={config.weights(name, seed)}"]
+        start = [*data, *config.backbone(name, seed)]
         _run(pseudolabel, [*settings, *given, *start, *unlabelled])
     labelled, colour = _labelled(config, labelled_table, folds)
     scores = {seed: {COLOUR: colour, **_scores(config, labelled, seed)} for seed in config.seeds}
