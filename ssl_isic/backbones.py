@@ -14,8 +14,6 @@ from typing import Any
 import timm
 import torch
 from pydantic import Field
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from timm.models import group_parameters, save_for_hf
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
@@ -24,6 +22,7 @@ from torch import Tensor, nn
 from ssl_isic.config import Config
 from ssl_isic.errors import InputError
 from ssl_isic.files import full_disk_named
+from ssl_isic.saved_weights import check_weights, pixel_statistics, read_weights
 from ssl_isic.small_maps import speed_up_small_maps
 from ssl_isic.strided_points import mend_strided_points
 
@@ -34,7 +33,8 @@ class BackboneConfig(Config):
     model: str = "resnet18"
     """Name of a timm architecture (timm.list_models())."""
     weights: str | None = None
-    """Start: null for random, a folder or .safetensors file of timm weights, or `timm` for timm's pretrained weights."""
+    """Start: null for random, a folder or file of timm weights (.safetensors; .pth, .pt or .bin with tensors alone), or `timm`
+    for timm's pretrained weights. Pixels are normalised as the folder's config.json says, else as timm does for `model`."""
     drop_path: float = Field(0.0, ge=0, lt=1)
     """Stochastic depth of the student (0.1 in DINO's code for ViTs)."""
     freeze_stages: int = Field(0, ge=0)
@@ -61,18 +61,19 @@ class Normalize(nn.Module):
 def build_backbone(config: BackboneConfig, image_size: int, num_classes: int = 0, drop_rate: float = 0.0) -> nn.Module:
     """A timm model that maps float (B, 3, h, w) to features (B, D), or to logits (B, num_classes).
 
-    Position embeddings are laid out for `image_size`, and ViTs take other sizes too. On a CPU,
-    gradients over a few pixels are computed by `small_maps`.
+    Position embeddings are laid out for `image_size`, and ViTs take other sizes too. The pixel normalisation in its
+    `pretrained_cfg` is that of the weights, where their folder says one. On a CPU, gradients over a few pixels are computed
+    by `small_maps`.
 
     Raises:
-        InputError: no such architecture, weights that are missing or belong to another architecture, a setting that the
-            architecture does not know.
+        InputError: no such architecture, weights that are missing, damaged or of another architecture, a setting that
+            the architecture does not know.
     """
     _check_architecture(config.model)
     state = None
     if config.weights is not None and config.weights != "timm":
-        state = _read_weights(Path(config.weights))
-        _check_weights(config, timm.create_model(config.model), state)
+        state = read_weights(Path(config.weights))
+        check_weights(config.weights, timm.create_model(config.model), config.model, state)
     try:
         model = _create(config, image_size, num_classes, drop_rate, state)
     except (OSError, RuntimeError, ValueError) as error:
@@ -82,8 +83,9 @@ def build_backbone(config: BackboneConfig, image_size: int, num_classes: int = 0
             f"backbone.weights: timm's own for {config.model} cannot be fetched ({str(error).strip().splitlines()[0]}); "
             "give a file of them"
         ) from None
-    if state is not None:
+    if state is not None and config.weights is not None:
         model.pretrained_cfg.pop("state_dict")  # type: ignore[union-attr,operator]
+        model.pretrained_cfg.update(pixel_statistics(config.weights))  # type: ignore[union-attr,operator]
     if config.freeze_stages:
         _freeze(model, config.freeze_stages)
     if config.grad_checkpointing:
@@ -218,27 +220,3 @@ def _freeze(model: nn.Module, stages: int) -> None:
     for stage in sorted(by_stage)[:stages]:
         for name in by_stage[stage]:
             model.get_parameter(name).requires_grad_(False)
-
-
-def _read_weights(path: Path) -> dict[str, Tensor]:
-    file = path / "model.safetensors" if path.is_dir() else path
-    if not file.is_file():
-        raise InputError(f"backbone.weights: no such file: {file}; give a .safetensors file or a folder that holds one")
-    try:
-        return load_file(file)
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"backbone.weights: {file} is not a safetensors file ({error})") from None
-
-
-def _check_weights(config: BackboneConfig, model: nn.Module, state: dict[str, Tensor]) -> None:
-    """Position embeddings may have another size (timm resamples them), the classifier may be another; all else must fit."""
-    classifier = model.pretrained_cfg["classifier"]  # type: ignore[index]
-    heads = tuple(f"{name}." for name in ([classifier] if isinstance(classifier, str) else classifier))
-    own = {name: value.shape for name, value in model.state_dict().items() if not name.startswith(heads)}
-    missing = sorted(own.keys() - state.keys())
-    other = [name for name in own if name in state and "pos_embed" not in name and own[name] != state[name].shape]
-    if missing or other:
-        wrong = f"it lacks {missing[0]} and {len(missing) - 1} more" if missing else f"its {other[0]} has another shape"
-        raise InputError(
-            f"backbone.weights: {config.weights} is not of a {config.model}: {wrong}; set backbone.model to its own"
-        )

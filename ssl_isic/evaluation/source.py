@@ -1,7 +1,6 @@
 """Which backbone to look through: a folder of weights, a file of them, timm's own, or none."""
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from ssl_isic.backbones import BackboneConfig, build_backbone, check_input_size,
 from ssl_isic.config import Config, Seed
 from ssl_isic.data.cleaning import check_names
 from ssl_isic.errors import InputError
+from ssl_isic.saved_weights import folder_settings
 from ssl_isic.task import full_precision
 
 TIMM = "timm"
@@ -23,7 +23,7 @@ class BackboneSource(Config):
     """A backbone by its weights; a word alone is a folder of them, as pretraining and fine-tuning write it."""
 
     weights: str | None = None
-    """A folder or .safetensors file of timm weights, `timm` for timm's pretrained ones, or null for random ones."""
+    """A folder or file of timm weights, `timm` for timm's pretrained ones, or null for random ones."""
     model: str | None = None
     """Name of the timm architecture; null reads it from the folder's config.json."""
     seed: Seed = 0
@@ -75,30 +75,8 @@ class BackboneSource(Config):
             raise InputError(f"backbone.weights: clean in {self.weights}/config.json: {error}; set clean") from None
 
     def folder_settings(self) -> dict[str, Any]:
-        """What the folder's config.json holds, as timm writes it; nothing where the weights are no such folder."""
-        if self.weights in (None, TIMM) or Path(self.weights).is_file():
-            return {}
-        folder = Path(self.weights)
-        try:
-            settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            self._refuse_missing(folder)
-            return {}
-        except (OSError, ValueError) as error:
-            raise InputError(f"backbone.weights: cannot read {folder / 'config.json'}: {error}") from None
-        if not isinstance(settings, dict) or not isinstance(settings.get("pretrained_cfg"), dict):
-            raise InputError(f"backbone.weights: {folder / 'config.json'} is not timm's: it has no pretrained_cfg")
-        return settings
-
-    @staticmethod
-    def _refuse_missing(folder: Path) -> None:
-        if not folder.exists():
-            architecture = f"; for random weights of this architecture set backbone.model={folder}"
-            raise InputError(
-                f"backbone.weights: no such file or folder: {folder}{architecture if timm.is_model(str(folder)) else ''}"
-            )
-        if (folder / "backbone").is_dir():
-            raise InputError(f"backbone.weights: {folder} is a run; its weights are in {folder / 'backbone'}")
+        """What the folder's config.json holds; nothing where the weights are no folder. InputError as `folder_settings`."""
+        return {} if self.weights in (None, TIMM) else folder_settings(self.weights)
 
 
 def open_backbone(source: BackboneSource, image_size: int) -> nn.Module:
@@ -110,14 +88,10 @@ def open_backbone(source: BackboneSource, image_size: int) -> nn.Module:
         InputError: weights that are missing, damaged or of another architecture; a size that the network does not take.
     """
     config = BackboneConfig(model=source.architecture(), weights=source.weights)
-    settings = source.folder_settings().get("pretrained_cfg", {})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(source.seed)
         model = build_backbone(config, image_size)
     check_input_size(model, image_size, "image_size")
-    for key in ("mean", "std"):
-        if key in settings:
-            model.pretrained_cfg[key] = settings[key]  # type: ignore[index,operator]
     return model.eval()
 
 

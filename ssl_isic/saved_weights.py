@@ -1,0 +1,139 @@
+"""Weights on disk: a folder as timm writes it, a .safetensors file, or a file of torch's that holds tensors alone."""
+
+import json
+import pickle
+import sys
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ssl_isic.errors import InputError
+
+KEY = "backbone.weights"
+FILES = ("model.safetensors", "pytorch_model.bin")
+"""What timm calls the weights in a folder."""
+WRAPPERS = ("state_dict", "model")
+"""Under which projects keep the weights in a checkpoint."""
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a folder or file, by name; from a checkpoint, those that it holds under one of `WRAPPERS`.
+
+    Files of torch's are read with `weights_only`: nothing in them is run.
+
+    Raises:
+        InputError: no such file; one that is damaged, or holds more than tensors.
+    """
+    there = [path / name for name in FILES if (path / name).is_file()] if path.is_dir() else [path]
+    file = there[0] if there else path / FILES[0]
+    if not file.is_file():
+        raise InputError(
+            f"{KEY}: no such file: {file}; give a .safetensors, .pth, .pt or .bin file or a folder that holds one"
+        )
+    if file.suffix in (".pth", ".pt", ".bin"):
+        return _read_torch(file)
+    try:
+        return load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{KEY}: {file} is not a safetensors file ({error})") from None
+
+
+def folder_settings(weights: str) -> dict[str, Any]:
+    """What the config.json of a folder holds, as timm writes it; nothing where `weights` is a file, or has none.
+
+    Raises:
+        InputError: no such file or folder, a config.json that is not timm's, or a folder that is a whole run.
+    """
+    folder = Path(weights)
+    if folder.is_file():
+        return {}
+    try:
+        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        _refuse_missing(folder)
+        return {}
+    except (OSError, ValueError) as error:
+        raise InputError(f"{KEY}: cannot read {folder / 'config.json'}: {error}") from None
+    if not isinstance(settings, dict) or not isinstance(settings.get("pretrained_cfg"), dict):
+        raise InputError(f"{KEY}: {folder / 'config.json'} is not timm's: it has no pretrained_cfg")
+    return settings
+
+
+def pixel_statistics(weights: str) -> dict[str, tuple[float, ...]]:
+    """`mean` and `std` of the pixels that the weights of a folder expect, as far as its config.json says them.
+
+    Raises:
+        InputError: as `folder_settings`; one that is not three numbers.
+    """
+    told = folder_settings(weights).get("pretrained_cfg", {})
+    statistics = dict[str, tuple[float, ...]]()
+    for key in ("mean", "std"):
+        try:
+            values = tuple(float(value) for value in told.get(key, ()))
+        except (TypeError, ValueError):
+            values = (0.0,)
+        if key in told and (len(values) != 3 or (key == "std" and min(values) <= 0)):
+            raise InputError(
+                f"{KEY}: {key} in {Path(weights) / 'config.json'} is {told[key]!r}, not three numbers, one a channel"
+            )
+        if values:
+            statistics[key] = values
+    return statistics
+
+
+def check_weights(weights: str, model: nn.Module, name: str, state: dict[str, Tensor]) -> None:
+    """Position embeddings may have another size (timm resamples them), the classifier may be another; all else must fit.
+
+    Raises:
+        InputError: `state`, of `weights`, is not of `model`, a timm network called `name`.
+    """
+    classifier = model.pretrained_cfg["classifier"]  # type: ignore[index]
+    heads = tuple(f"{head}." for head in ([classifier] if isinstance(classifier, str) else classifier))
+    own = {key: value.shape for key, value in model.state_dict().items() if not key.startswith(heads)}
+    state = _as_timm_names_them(state, model)
+    missing = sorted(own.keys() - state.keys())
+    other = [key for key in own if key in state and "pos_embed" not in key and own[key] != state[key].shape]
+    if missing or other:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        wrong = f"it lacks {missing[0]}{more}" if missing else f"its {other[0]} has another shape"
+        raise InputError(f"{KEY}: {weights} is not of a {name}: {wrong}; set backbone.model to its own")
+
+
+def _read_torch(file: Path) -> dict[str, Tensor]:
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise InputError(
+            f"{KEY}: {file} is damaged, or holds more than tensors ({str(error).strip().splitlines()[0][:80]}); save its "
+            "weights alone, as a .safetensors file"
+        ) from None
+    for wrapper in WRAPPERS:
+        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
+            state = state[wrapper]
+    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise InputError(f"{KEY}: {file} holds no weights by name; save a model's state_dict()")
+    return state
+
+
+def _as_timm_names_them(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """`state` with timm's names, where timm knows those of the network's authors (DINOv2's registers, for one)."""
+    translate = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+    if translate is None:
+        return state
+    try:
+        return dict(translate(dict(state), model))
+    except (KeyError, RuntimeError, TypeError, AttributeError, IndexError, ValueError):  # of another network
+        return state
+
+
+def _refuse_missing(folder: Path) -> None:
+    if not folder.exists():
+        architecture = f"; for random weights of this architecture set backbone.model={folder}"
+        raise InputError(f"{KEY}: no such file or folder: {folder}{architecture if timm.is_model(str(folder)) else ''}")
+    if (folder / "backbone").is_dir():
+        raise InputError(f"{KEY}: {folder} is a run; its weights are in {folder / 'backbone'}")
