@@ -80,7 +80,7 @@ def read_labelled(config: LabelledConfig, pool: ImagePool, source: str) -> Label
             rows without an image; a patient, a lesion or the same bytes in two folds.
     """
     table = read_table(config.table, [config.target])
-    target = read_target(table, config.target, config.table)
+    target = read_target(table, config.target, config.table, both=True)
     split = read_split(config.folds, table, config.table, config.group_columns())
     ids = split.ids
     start, store_ids = pool.slice_of(source)

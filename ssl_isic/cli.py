@@ -4,6 +4,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from ssl_isic.errors import EXIT_INPUT, EXIT_INTERRUPTED
+
 STAGES = {
     "inspect": ("ssl_isic.survey", "look at images and tables first: copies, leaks, gaps, colour, on one page"),
     "prepare": ("ssl_isic.prepare", "make one HDF5 and one CSV of a data set as it was downloaded"),
@@ -36,9 +38,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     stage, *rest = words
     if stage not in STAGES:
         print(f"ssl-isic: no stage {stage}; choose one of {', '.join(STAGES)}", file=sys.stderr)
-        return 2
+        return EXIT_INPUT
     module, _ = STAGES[stage]
-    return int(importlib.import_module(module).main(rest))
+    try:
+        main_of_stage = importlib.import_module(module).main
+    except KeyboardInterrupt:
+        print("ssl-isic: interrupted before anything began", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return int(main_of_stage(rest))
 
 
 if __name__ == "__main__":

@@ -150,7 +150,7 @@ def near_duplicates_of(
 def _read_rows(config: FoldsConfig) -> _Rows:
     table = read_table(config.table)
     ids = [str(name) for name in table["isic_id"]]
-    target = read_target(table, config.target, config.table)
+    target = read_target(table, config.target, config.table, both=True)
     columns = read_columns(table, config.group_columns(), config.table)
     clinics = read_groups(table, config.clinic, config.table) if config.protocol == "clinics" else None
     pairs, compared = NO_PAIRS, None

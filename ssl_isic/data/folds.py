@@ -30,7 +30,8 @@ def make_folds(
     for label, name in ((1, "positives"), (0, "negatives")):
         available = np.unique(groups[target == label]).size
         if available < n_folds:
-            raise InputError(f"{n_folds} folds need {n_folds} groups with {name}, there are {available}; lower folds")
+            remedy = "lower folds" if available > 1 else "label more, two folds are the fewest"
+            raise InputError(f"{n_folds} folds need {n_folds} groups with {name}, there are {available}; {remedy}")
     order = np.argsort(encode_ids(ids))
     number = np.unique(groups[order], return_inverse=True)[1]
     counts = [np.bincount(number, weights=target[order] == label, minlength=number.max() + 1) for label in (0, 1)]

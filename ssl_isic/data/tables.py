@@ -60,11 +60,11 @@ def require_column(header: Sequence[str], column: str, path: Path) -> None:
     raise InputError(f"{path} has no column {column}; {hint}It has: {', '.join(header)}")
 
 
-def read_target(table: pd.DataFrame, column: str, path: Path) -> NDArray[np.float64]:
-    """The labels in `column` as 0.0 and 1.0, (rows,).
+def read_target(table: pd.DataFrame, column: str, path: Path, *, both: bool = False) -> NDArray[np.float64]:
+    """The labels in `column` as 0.0 and 1.0, (rows,); `both` says that there have to be some of each.
 
     Raises:
-        InputError: no such column; a value that is not 0 or 1, or none at all.
+        InputError: no such column; a value that is not 0 or 1, or none at all; with `both`, one class only.
     """
     require_column(list(table.columns), column, path)
     target = pd.to_numeric(table[column], errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
@@ -72,6 +72,11 @@ def read_target(table: pd.DataFrame, column: str, path: Path) -> NDArray[np.floa
     if broken.size:
         value, row = table[column].iloc[broken[0]], row_number(table, broken[0])
         raise InputError(f"{path}: {column} must be 0 or 1, got {value} in row {row} ({broken.size} such rows)")
+    if both and target.size and target.min() == target.max():
+        raise InputError(
+            f"{path}: {column} is {target[0]:.0f} in all {len(target)} rows; name the column that tells malignant from benign, "
+            "or give a table with both"
+        )
     return target
 
 

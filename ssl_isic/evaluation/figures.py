@@ -1,6 +1,7 @@
 """Figures of a comparison: how few labels suffice, and a map of the features. PNG files, no display needed."""
 
 import importlib.util
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +25,7 @@ Floats = NDArray[np.float64]
 MAP_NAMES: Mapping[MapMethod, str] = {"tsne": "t-SNE", "pca": "PCA", "umap": "UMAP"}
 MAP_ROWS = 2000
 MAP_CATEGORIES = 8
+LEGEND_LETTERS, LEGEND_LINES = 32, 3
 MALIGNANT, BENIGN = "#c2571a", "#2b5c8a"
 _COLOURS = ("#2b5c8a", "#c2571a", "#3a7d44", "#8a4f9e", "#b8860b", "#c23b5e", "#2f9c9c", "#6b4f3a")
 _GREYS, _MARKERS = ("#787c82", "#a9adb3", "#54575c"), ("o", "s", "^", "D", "v")
@@ -68,7 +70,7 @@ def feature_map(
         InputError: as `check_map_method`.
     """
     check_map_method(method)
-    figure = _figure(4.2 * len(features) + 1.6, 3.9 * len(colourings) + 0.6, title)
+    figure = _figure(4.2 * len(features) + 2.4, 3.9 * len(colourings) + 0.6, title)
     grid = figure.subplots(len(colourings), len(features), squeeze=False)
     for column, (name, values) in enumerate(features.items()):
         points = project(np.asarray(values, dtype=np.float64), method, seed)
@@ -109,7 +111,8 @@ def _scatter(axes: Any, points: Floats, labels: NDArray[np.str_], title: str) ->
     for place, name in enumerate([*common, *([_REST] if len(names) > MAP_CATEGORIES else [])]):
         rows = shown == name  # the commonest first, so that the rare lie on top
         colour = {"malignant": MALIGNANT, "benign": BENIGN, _REST: _FAINT}.get(name, _COLOURS[place % len(_COLOURS)])
-        axes.scatter(*points[rows].T, s=7, color=colour, alpha=0.75, linewidths=0, label=f"{name} ({rows.sum()})")
+        lines = textwrap.wrap(f"{name} ({rows.sum()})", LEGEND_LETTERS, max_lines=LEGEND_LINES, placeholder="…")
+        axes.scatter(*points[rows].T, s=7, color=colour, alpha=0.75, linewidths=0, label="\n".join(lines))
     axes.set_title(title, fontsize=11, loc="left", parse_math=False)
     axes.set_xticks([])
     axes.set_yticks([])

@@ -65,7 +65,7 @@ def read_lesions(
     """
     table = read_table(path, [target])
     ids = [str(name) for name in table["isic_id"]]
-    labels = read_target(table, target, path)
+    labels = read_target(table, target, path, both=True)
     for column in columns:
         require_column(list(table.columns), column, path)
     match = match_ids(ids, pool.slice_of(SOURCE)[1])

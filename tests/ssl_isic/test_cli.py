@@ -21,6 +21,17 @@ def test_an_unknown_stage_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixt
     assert "pretrain" in error
 
 
+def test_ctrl_c_while_a_stage_is_imported_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(importlib, "import_module", interrupted)
+    assert main(["pretrain"]) == 130
+    assert capsys.readouterr().err == "ssl-isic: interrupted before anything began\n"
+
+
 @pytest.mark.parametrize("stage", sorted(STAGES))
 def test_each_stage_lists_its_keys(stage: str, capsys: pytest.CaptureFixture[str]) -> None:
     module, _ = STAGES[stage]

@@ -55,8 +55,8 @@ def test_rows_that_are_their_own_group_are_stratified_exactly() -> None:
     ("target", "groups", "n_folds", "message"),
     [
         ([0, 1, 0, 1], "abcd", 1, "2 or more folds, got 1"),
-        ([0, 1, 0, 1, 0], "abcbe", 2, "2 folds need 2 groups with positives, there are 1; lower folds"),
-        ([1, 1, 0, 1, 1], "abcde", 2, "2 folds need 2 groups with negatives, there are 1; lower folds"),
+        ([0, 1, 0, 1, 0], "abcbe", 2, "2 folds need 2 groups with positives, there are 1; label more"),
+        ([1, 1, 0, 1, 1], "abcde", 2, "2 folds need 2 groups with negatives, there are 1; label more"),
     ],
 )
 def test_folds_that_cannot_be_made(target: list[float], groups: str, n_folds: int, message: str) -> None:

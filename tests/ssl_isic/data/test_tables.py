@@ -91,6 +91,14 @@ def test_targets_are_0_or_1(tmp_path: Path, values: list[str], message: str) -> 
         read_target(read_table(path), "target", path)
 
 
+@pytest.mark.parametrize("value", ["0", "1"])
+def test_labels_of_one_class_are_refused_where_both_are_needed(tmp_path: Path, value: str) -> None:
+    path = write(tmp_path, "isic_id,target\n" + "".join(f"I{i},{value}\n" for i in range(3)))
+    assert set(read_target(read_table(path), "target", path)) == {float(value)}
+    with pytest.raises(InputError, match=rf"target is {value} in all 3 rows; name the column"):
+        read_target(read_table(path), "target", path, both=True)
+
+
 def test_rows_keep_their_number_when_others_are_dropped(tmp_path: Path) -> None:
     path = write(tmp_path, "isic_id,target,clinic\nI1,0,a\nI2,1,b\nI3,7,\n")
     table = read_table(path)

@@ -81,6 +81,20 @@ def test_a_map_has_a_panel_for_each_backbone_and_colouring(tmp_path: Path, monke
         assert image.width > image.height
 
 
+def test_a_clinic_of_many_words_leaves_the_map_its_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[Any] = []
+    save = figures._save
+    monkeypatch.setattr(figures, "_save", lambda figure, path: (save(figure, path), kept.append(figure)))
+    features = {name: np.random.default_rng(0).normal(size=(30, 4)) for name in ("one", "two", "three")}
+    long = "Department of Dermatology, University of Somewhere, with all of its hospitals, " * 3
+    labels = {"clinic": np.repeat([long, "x" * 200], 15), "sex": np.repeat(["f", "m"], 15)}
+    feature_map(features, labels, tmp_path / "map.png", method="pca", seed=0, title="PCA")
+    for axes in kept[0].axes:
+        inches = axes.get_window_extent().transformed(kept[0].dpi_scale_trans.inverted())
+        assert inches.width > 3
+        assert all(len(label) < 110 for label in axes.get_legend_handles_labels()[1])
+
+
 def test_curves_are_means_within_the_ends_of_their_intervals(tmp_path: Path) -> None:
     rows = [
         {"name": name, "kind": kind, "share": share, "auc": auc, "pauc": auc / 10, "train_groups": 10 * share}
