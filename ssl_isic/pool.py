@@ -25,6 +25,7 @@ from ssl_isic.data.shard_store import ShardReading, ShardStore
 from ssl_isic.data.shown import shown_by
 from ssl_isic.data.store import JpegStore
 from ssl_isic.data.views import SeededViews
+from ssl_isic.errors import InputError
 
 Kind = Literal["patient", "lesion"]
 
@@ -136,6 +137,36 @@ class Pool:
         shown, cleaning = shown_by(views, self.config.decode), self.config.clean
         return TrainingImages(self.images, indices, views, seed, numbers, pairs, shown, cleaning)
 
+    def remarks(self, indices: NDArray[np.int64], columns: Sequence[Kind]) -> list[str]:
+        """What the tables make of training on the images `indices`, one line for each thing that was asked of them.
+
+        Raises:
+            InputError: a second view of the lesion, where no image has another photograph of its own.
+        """
+        lines = []
+        if self.config.second_view == "lesion":
+            paired = _with_company(self.groups("lesion")[indices])
+            if paired == 0:
+                raise InputError(
+                    f"data.second_view=lesion: none of {len(indices)} images has another photograph of its lesion, by column "
+                    f"{self.config.lesion} of data.tables; name another as data.lesion, or set data.second_view=itself"
+                )
+            lines.append(
+                f"data.second_view=lesion: {paired} of {len(indices)} images have another photograph of their lesion"
+            )
+        for kind in columns:
+            paired = _with_company(self.groups(kind)[indices])
+            lines.append(f"method.not_negative={kind}: {paired} of {len(indices)} images have others of their {kind}")
+        if self.config.balance == "clinic":
+            clinics, sizes = np.unique(self.clinics()[indices], return_counts=True)
+            share = len(indices) // len(clinics)
+            ends = [
+                f"an image of {clinics[end]} ({sizes[end]} images) comes {share / sizes[end]:.3g} times an epoch"
+                for end in (sizes.argmin(), sizes.argmax())
+            ]
+            lines.append(f"data.balance=clinic: {len(clinics)} clinics, {share} draws each; {', '.join(ends)}")
+        return lines
+
     def hashes(self) -> dict[str, str]:
         """For each source, a hash of its ids, or of the index of its shards: no gigabytes are read for it.
 
@@ -143,6 +174,12 @@ class Pool:
         """
         sources = {name: _hash_of(store) for name, store in zip(self.images.names, self.images.stores, strict=True)}
         return sources | {f"data.tables.{name}": digest for name, digest in self.tables.hashes.items()}
+
+
+def _with_company(groups: NDArray[np.int64]) -> int:
+    """How many images have another one of their group."""
+    sizes = np.unique(groups, return_counts=True)[1]
+    return int(sizes[sizes > 1].sum())
 
 
 def _hash_of(store: JpegStore) -> str:

@@ -102,6 +102,7 @@ def pretrain(config: PretrainConfig, rules: Mapping[str, str] | None = None) -> 
     accelerator = build_accelerator(config.loop, config.run_dir)
     micro_batch = _micro_batch(config.loop, accelerator)
     trained_on = pool.without(np.union1d(held_out.left_out, pool.repeated))
+    remarks = pool.remarks(trained_on, config.group_columns())
     order = pool.order(trained_on, config.seed)
     dataset = pool.dataset(trained_on, views, config.seed, config.group_columns())
     set_seed(config.seed)
@@ -117,6 +118,8 @@ def pretrain(config: PretrainConfig, rules: Mapping[str, str] | None = None) -> 
         accelerator.print(
             f"{pool.repeated.size} images are left out: an earlier source has an image of the same isic_id"
         )
+    for remark in remarks:
+        accelerator.print(remark)
     accelerator.print(
         f"batch {config.loop.batch_size} = micro-batch {micro_batch} x world size {accelerator.num_processes} x "
         f"accumulate {config.loop.accumulate}"

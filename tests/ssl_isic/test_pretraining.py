@@ -203,6 +203,22 @@ def test_batches_hold_every_clinic_and_the_unknown_are_their_sources(table: Path
     assert [sorted(clinics[rows[start : start + 3]].tolist()) for start in (0, 3)] == [["A", "B", "train"]] * 2
 
 
+def test_a_run_says_what_the_tables_make_of_it(
+    words: list[str], table: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = [*words, f"data.tables.train={table}", "data.second_view=lesion", "data.balance=clinic"]
+    assert pretrain.main(run) == 0
+    said = capfd.readouterr().out
+    rows = pd.read_csv(table)
+    assert "data.second_view=lesion: 48 of 48 images have another photograph of their lesion" in said
+    assert "method.not_negative=lesion: 48 of 48 images have others of their lesion" in said
+    assert "data.balance=clinic: 3 clinics, 16 draws each; an image of B (6 images) comes 2.67 times an epoch" in said
+    rows.assign(lesion_id=[f"L{row}" for row in range(len(rows))]).to_csv(table, index=False)
+    assert pretrain.main([*run, f"run_dir={tmp_path / 'other'}"]) == 2
+    assert "data.second_view=lesion: none of 48 images has another photograph of its lesion" in capfd.readouterr().err
+    assert not (tmp_path / "other").exists()
+
+
 def test_what_was_filled_in_is_in_the_runs_configuration(words: list[str], tmp_path: Path) -> None:
     assert pretrain.main(words) == 0
     text = (tmp_path / "run" / "config.yaml").read_text()
