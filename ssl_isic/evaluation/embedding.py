@@ -2,9 +2,12 @@
 
 `NAME.npy` holds float32 (N, D) and beside it `NAME.ids.csv` one row an image, `isic_id,readable`, in the same order.
 No image loses its row: one that is missing or does not decode has zeros for features and is named by `readable=False`.
+What an interrupted pass has done is kept beside the file, and the same command goes on from there.
 """
 
+import hashlib
 import importlib.util
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -17,11 +20,13 @@ from pydantic import Field
 from ssl_isic.config import Side
 from ssl_isic.data.cleaning import CleanNames
 from ssl_isic.data.images import ImagePool
+from ssl_isic.data.source_stamps import source_stamps
 from ssl_isic.data.tables import match_ids, read_table
 from ssl_isic.data.workers import LoaderConfig
 from ssl_isic.errors import InputError
 from ssl_isic.evaluation.forward import Block, forward_images
-from ssl_isic.evaluation.source import BackboneSource, Embedder, open_backbone
+from ssl_isic.evaluation.source import BackboneSource, Embedder, fingerprint, open_backbone
+from ssl_isic.evaluation.unfinished import UnfinishedRows
 from ssl_isic.files import atomic_write
 
 SOURCE = "images"
@@ -69,12 +74,18 @@ def embed(config: EmbedConfig) -> None:
     image_size = config.image_size or config.backbone.image_size()
     accelerator = Accelerator()
     embedder = Embedder(open_backbone(config.backbone, image_size)).to(accelerator.device)
-    write = _write_parquet if config.out.suffix == ".parquet" else write_npy
     cleaning = config.cleaning_for(config.backbone)
-    blocks = embedded(embedder, pool, ids, indices, image_size, config, cleaning, accelerator, title=config.out.name)
+    depends_on = [fingerprint(embedder), ids, source_stamps(pool), image_size, cleaning, config.decode]
+    key = hashlib.sha256(json.dumps(depends_on).encode()).hexdigest()
+    unfinished = UnfinishedRows(config.out, key, accelerator)
+    write = _write_parquet if config.out.suffix == ".parquet" else write_npy
+    blocks = embedded(
+        embedder, pool, ids, indices, image_size, config, cleaning, accelerator, unfinished, title=config.out.name
+    )
     readable = write_on_main(write, config.out, ids, blocks, accelerator)
     if readable is None:
         return
+    unfinished.remove()
     unread = [name for name, fine in zip(ids, readable, strict=True) if not fine]
     if unread:
         print(f"{len(unread)} images are missing or do not decode and have zeros, the first is {unread[0]}")
@@ -90,18 +101,22 @@ def embedded(
     reading: ReadingConfig,
     cleaning: Sequence[str],
     accelerator: Accelerator,
+    unfinished: UnfinishedRows,
     title: str,
 ) -> Iterator[Block]:
     """Yield float32 features (R, D) of `indices` (N,), cleaned, in order; zeros for an image that could not be read.
 
+    The first rows are those that `unfinished` has, to which the others are added.
+
     Raises:
         InputError: features that are not finite, on every rank alike.
     """
-    start = 0
+    start = unfinished.begin()
+    yield from unfinished.blocks()
     for values, readable in forward_images(
         embedder,
         pool,
-        indices,
+        indices[start:],
         image_size=image_size,
         batch_size=reading.batch_size,
         loader=reading,
@@ -113,7 +128,9 @@ def embedded(
         broken = np.flatnonzero(~np.isfinite(values).all(axis=1))
         if broken.size:
             raise InputError(f"the features of {ids[start + broken[0]]} are not finite; are the weights damaged?")
-        yield Block(values, readable)
+        block = Block(values, readable)
+        unfinished.keep(block)
+        yield block
         start += len(values)
 
 

@@ -19,6 +19,7 @@ from ssl_isic.evaluation.embedding import ReadingConfig, embedded, ids_path, wri
 from ssl_isic.evaluation.forward import Block
 from ssl_isic.evaluation.neighbours import Features
 from ssl_isic.evaluation.source import BackboneSource, Embedder, fingerprint, open_backbone
+from ssl_isic.evaluation.unfinished import UnfinishedRows
 from ssl_isic.files import atomic_write
 
 COLOUR_BLOCK = 256
@@ -50,6 +51,7 @@ class KeptFeatures:
         broadcast_object_list(there)  # one answer for all ranks, also where they see other disks
         if there[0]:
             return
+        unfinished = UnfinishedRows(self._path(key), key, self.accelerator)
         blocks = embedded(
             self.embedder(source),
             self.pool,
@@ -59,9 +61,11 @@ class KeptFeatures:
             self.reading,
             self.reading.cleaning_for(source),
             self.accelerator,
+            unfinished,
             title,
         )
-        write_on_main(write_npy, self._path(key), self.ids, blocks, self.accelerator)
+        if write_on_main(write_npy, self._path(key), self.ids, blocks, self.accelerator) is not None:
+            unfinished.remove()
 
     def embedder(self, source: BackboneSource) -> Embedder:
         """The network of `source`, on this rank's device."""

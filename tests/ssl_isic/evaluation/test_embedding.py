@@ -17,8 +17,10 @@ import timm
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
+from torch import Tensor
 
 from ssl_isic.embed import main
+from ssl_isic.evaluation.source import Embedder
 
 WriteHdf5 = Callable[[Path, Mapping[str, bytes]], Path]
 
@@ -186,3 +188,34 @@ def test_features_that_are_not_finite_are_refused_and_nothing_is_written(
     assert main([*words, f"images={lesions}", f"out={tmp_path / 'out' / 'f.npy'}", "workers=0"]) == 2
     assert "the features of ISIC_0000000 are not finite; are the weights damaged?" in capsys.readouterr().err
     assert not any((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("words", [["clean=[]"], ["clean=[hsv]"]])
+def test_an_interrupted_pass_goes_on_where_it_was_unless_it_is_another(
+    words: list[str], tmp_path: Path, backbone_folder: Path, lesions: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = [f"backbone={backbone_folder}", f"images={lesions}", "workers=0", "batch_size=5"]
+    assert main([*run, *words, f"out={tmp_path / 'whole.npy'}"]) == 0
+    passed: list[int] = []
+    forward = Embedder.forward
+
+    def three_batches(embedder: Embedder, pixels: Tensor) -> Tensor:
+        passed.append(len(pixels))
+        if len(passed) == 4:
+            raise KeyboardInterrupt
+        return forward(embedder, pixels)
+
+    monkeypatch.setattr(Embedder, "forward", three_batches)
+    out = tmp_path / "killed.npy"
+    assert main([*run, f"out={out}"]) == 130
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(("killed", ".part"))] == [
+        "killed.npy.unfinished"
+    ]
+    with (tmp_path / "killed.npy.unfinished" / "values").open("ab") as values:
+        values.write(b"half a row")  # as a kill -9 in the middle of a write leaves
+    assert main([*run, *words, f"out={out}"]) == 0
+    goes_on = words == ["clean=[]"]  # what the first command did, whose weights know of no cleaning
+    assert sum(passed[4:]) == (33 if goes_on else 48)
+    assert out.read_bytes() == (tmp_path / "whole.npy").read_bytes()
+    assert (tmp_path / "killed.ids.csv").read_bytes() == (tmp_path / "whole.ids.csv").read_bytes()
+    assert not (tmp_path / "killed.npy.unfinished").exists()
