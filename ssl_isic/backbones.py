@@ -101,9 +101,19 @@ def is_vision_transformer(config: BackboneConfig) -> bool:
     Raises:
         InputError: no such architecture.
     """
+    return patch_px(config) is not None
+
+
+def patch_px(config: BackboneConfig) -> int | None:
+    """Side of a patch of a plain vision transformer, px; None for other architectures.
+
+    Raises:
+        InputError: no such architecture.
+    """
     _check_architecture(config.model)
     with torch.device("meta"):  # no weights are made
-        return isinstance(timm.create_model(config.model), VisionTransformer | Eva)
+        model = timm.create_model(config.model)
+    return _patch_of(model)[0] if isinstance(model, VisionTransformer | Eva) else None
 
 
 def normalization_of(model: nn.Module) -> Normalize:
@@ -119,7 +129,7 @@ def feature_size(model: nn.Module) -> int:
 
 def check_input_size(model: nn.Module, size: int, key: str) -> None:
     """Show the model a blank image of `size` px. InputError, naming `key`, when it cannot take it."""
-    patch = getattr(getattr(model, "patch_embed", None), "patch_size", (1, 1))
+    patch = _patch_of(model)
     if isinstance(model, VisionTransformer | Eva) and any(size % side for side in patch):
         raise InputError(f"{key}={size} does not divide into patches of {patch[0]} px; use a multiple of {patch[0]}")
     training = model.training
@@ -154,6 +164,11 @@ def save_backbone(model: nn.Module, folder: Path, image_size: int, cleaning: Seq
         if folder.exists():
             os.replace(folder, Path(scratch) / "old")
         os.replace(new, folder)
+
+
+def _patch_of(model: nn.Module) -> tuple[int, int]:
+    sides: tuple[int, int] = getattr(getattr(model, "patch_embed", None), "patch_size", (1, 1))
+    return sides
 
 
 def _check_architecture(model: str) -> None:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ssl_isic.backbones import is_vision_transformer
+from ssl_isic.backbones import is_vision_transformer, patch_px
 from ssl_isic.config import validate
 from ssl_isic.data.decoding import ImageDecodeError, decode_rgb
 from ssl_isic.data.images import ImagePool
@@ -19,6 +19,8 @@ from ssl_isic.sharding import sharding_plugin
 SIZES_LOOKED_AT = 200
 FULL_POOL = 400_000
 FEWEST_EPOCHS, MOST_EPOCHS = 100, 800
+LOCAL_SIDE = 96 / 224  # of a global view's: DINO's authors'
+PATCH_OF_OTHERS = 16  # px, for networks without patches
 DIGITS = 5  # of a value that a rule makes; the rules are no finer, and it is read by people
 
 
@@ -42,7 +44,7 @@ def fill_defaults(config: PretrainConfig) -> Filled:
         images=len(pool),
         image_px=median_side(pool),
         batch_size=filled.config.loop.batch_size,
-        views=config.views,
+        views=filled.config.views,
         total_steps=total_steps(filled.config.loop, order),
         is_vit=is_vision_transformer(config.backbone),
         pretrained=config.backbone.weights is not None,
@@ -85,12 +87,28 @@ def _common(config: PretrainConfig, images: int) -> list[Default]:
         ),
         Default("optim.warmup_epochs", min(10.0, epochs / 10), "10 epochs, a tenth of the run at most"),
     ]
+    rules += _view_sides(config)
     if config.backbone.weights is not None:
         gentle = "an epoch, a tenth of the run at most: a new head would shake the weights that are there"
         rules.append(Default("optim.heads_first_epochs", min(1.0, epochs / 10), gentle))
     if not is_vision_transformer(config.backbone) and sharding_plugin() is None:
         rules.append(Default("loop.channels_last", True, "a convolutional net: its convolutions are faster so"))
     return [rule for rule in rules if not _is_set(config, rule.key)]
+
+
+def _view_sides(config: PretrainConfig) -> list[Default]:
+    """Sides of the views that the network's patches divide, and of local crops as the authors' are to global ones."""
+    of_network = patch_px(config.backbone)
+    patch = of_network if of_network and of_network > 1 else PATCH_OF_OTHERS
+    size, rules = config.views.size, []
+    if not _is_set(config, "views.size") and size % patch:
+        size = max(1, round(size / patch)) * patch
+        rules.append(Default("views.size", size, f"{config.views.size} px, in whole patches of {patch} px"))
+    if hasattr(config.method, "local_crops"):
+        whole = f"in whole patches of {patch} px" if patch == of_network else f"a multiple of {patch}"
+        local = max(1, round(LOCAL_SIDE * size / patch)) * patch
+        rules.append(Default("views.local_size", local, f"three sevenths of views.size (DINO: 96 of 224), {whole}"))
+    return rules
 
 
 def _check_optimizer(config: PretrainConfig, facts: DataFacts, rules: list[Default]) -> None:

@@ -61,6 +61,30 @@ def test_simclrs_optimizer_and_head_follow_from_batch_network_and_start(
     assert rules["method.head_layers"] == (2 if name == "sgd" else 3)
 
 
+@pytest.mark.parametrize(
+    ("model", "views", "size", "local"),
+    [
+        ("vit_small_patch16_224", {}, 96, 48),
+        ("vit_small_patch16_224", {"size": 224}, 224, 96),  # DINO's
+        ("vit_small_patch14_dinov2", {}, 98, 42),
+        ("vit_small_patch14_dinov2", {"size": 224}, 224, 98),  # DINOv2's
+        ("vit_small_patch14_dinov2", {"size": 224, "local_size": 56}, 224, 56),
+        ("resnet18", {"size": 64}, 64, 32),
+        ("test_vit", {"size": 16}, 16, 16),
+    ],
+)
+def test_views_have_whole_patches_and_local_ones_are_three_sevenths(
+    model: str, views: dict[str, int], size: int, local: int, lesions: Path
+) -> None:
+    tree = {"views": views, "backbone": {"model": model}, "loop": {"batch_size": 8}}
+    filled = fill_defaults(config_of(lesions, **tree, method={"name": "dino"}))
+    assert (filled.config.views.size, filled.config.views.local_size) == (size, local)
+    assert ("views.local_size" in filled.rules) == ("local_size" not in views)
+    assert ("views.size" in filled.rules) == (size == 98)
+    single = fill_defaults(config_of(lesions, **tree, method={"name": "simclr"}))
+    assert "views.local_size" not in single.rules
+
+
 def test_what_attracts_in_simclr_does_not_repel(lesions: Path, tmp_path: Path) -> None:
     table = tmp_path / "t.csv"
     table.write_text("isic_id,lesion_id\n")
