@@ -152,6 +152,7 @@ def fit(
     seed: int,
     evaluate: Evaluator | None = None,
     evaluate_every: int = 0,
+    evaluate_first: bool = False,
     guard: CollapseGuard | None = None,
     title: str = "training",
 ) -> nn.Module:
@@ -160,6 +161,7 @@ def fit(
     Args:
         order: which rows an epoch goes through.
         evaluate: yields (name, value) pairs every `evaluate_every` steps (0: only at the end), on every rank.
+        evaluate_first: it does so before the first step, too: what the network is when it starts.
         guard: looks at each row that is logged, and stops or warns.
 
     Raises:
@@ -190,6 +192,8 @@ def fit(
 
     agreement = StopAgreement(accelerator, progress.step)
     with lock, StopRequest() as stop, log:
+        if evaluate is not None and evaluate_first and progress.step == 0:
+            log.metrics(_evaluated(evaluate, task, network))
         while progress.step < total:
             _set_schedules(optimizer, schedules, progress.step)
             stepper.step(progress.step, batches)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -16,6 +17,7 @@ from ssl_isic.data.folds import make_folds
 from ssl_isic.data.pool_tables import PoolTables
 from ssl_isic.data.workers import LoaderConfig
 from ssl_isic.errors import InputError
+from ssl_isic.evaluation.colour import colour_features
 from ssl_isic.evaluation.forward import forward_images
 from ssl_isic.evaluation.neighbours import knn_scores
 from ssl_isic.evaluation.probe import linear_probe
@@ -56,6 +58,19 @@ class HeldOut:
     """These and the other photographs of their lesions: none is trained on."""
     target: NDArray[np.float64] | None
     groups: NDArray[np.str_] | None
+
+    def remark(self, config: MonitorConfig) -> str:
+        """How many there are, in a line."""
+        if not len(self.indices):
+            few = f", since a tenth of the pool is under {FEWEST}" if config.images >= FEWEST else ""
+            return f"no images are held out to look at{few}"
+        if self.target is None or self.groups is None:
+            return f"{len(self.indices)} images are held out to look at"
+        malignant = self.target == 1
+        return (
+            f"{len(self.indices)} images are held out to look at, {malignant.sum()} of them malignant, of "
+            f"{np.unique(self.groups[malignant]).size} {config.group}s"
+        )
 
 
 def hold_out(config: MonitorConfig, pool: Pool, seed: int) -> HeldOut:
@@ -151,13 +166,20 @@ class Monitor:
         if target is None or groups is None:
             return
         ids = [f"{row:09d}" for row in range(len(target))]
+        folds = make_folds(ids, target, groups, FOLDS, seed=0)
         scores = {
             "knn": knn_scores(features, target, groups),
-            "probe": linear_probe(features, target, groups, make_folds(ids, target, groups, FOLDS, seed=0)),
+            "probe": linear_probe(features, target, groups, folds),
+            "colour": linear_probe(self._colour, target, groups, folds),
         }
         for name, score in scores.items():
             yield f"held_out_{name}_auc", roc_auc(target, score)
             yield f"held_out_{name}_pauc", partial_auc(target, score)
+
+    @cached_property
+    def _colour(self) -> NDArray[np.float64]:
+        """The twelve colour numbers of the held-out images, (M, 12): what their features have to beat."""
+        return colour_features(self.pool.images, self.held_out.indices)
 
     def _features(self, network: nn.Module) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Features of the held-out images that can be read, (M, D), and of the same turned by a quarter."""

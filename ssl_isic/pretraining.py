@@ -118,7 +118,7 @@ def pretrain(config: PretrainConfig, rules: Mapping[str, str] | None = None) -> 
         accelerator.print(
             f"{pool.repeated.size} images are left out: an earlier source has an image of the same isic_id"
         )
-    for remark in remarks:
+    for remark in [*remarks, held_out.remark(config.monitor)]:
         accelerator.print(remark)
     accelerator.print(
         f"batch {config.loop.batch_size} = micro-batch {micro_batch} x world size {accelerator.num_processes} x "
@@ -143,6 +143,7 @@ def pretrain(config: PretrainConfig, rules: Mapping[str, str] | None = None) -> 
         seed=config.seed,
         evaluate=Monitor(pool, held_out, config.views.size, watching, accelerator) if looks else None,
         evaluate_every=max(1, round(config.monitor.every_epochs * steps)),
+        evaluate_first=True,
         guard=_guard(config, micro_batch),
         title=config.method.name,
     )

@@ -18,6 +18,10 @@ from ssl_isic.run_folder import read_metrics
 COLUMNS = 4
 PANEL_INCHES = (3.2, 2.2)
 NOT_DRAWN = {"step", "epoch", "bad_images"}
+REFERENCE = "held_out_colour_"
+"""What begins like this is drawn in the panels of the learned features' AUC or pAUC, not in one of its own."""
+LEAST_SPAN = 0.1
+"""Of a panel, as a share of its largest value: less would make noise look like a climb."""
 FIRST = ("loss", "lr", "grad_norm", "images_per_s", "wait_share")
 
 
@@ -43,12 +47,21 @@ def draw_curves(config: CurvesConfig) -> Path:
     if not series:
         raise InputError(f"{path} holds no numbers yet; wait until the run has logged a row")
     out = config.out or config.run_dir / "curves.png"
+    references = {name.removeprefix(REFERENCE): series.pop(name) for name in list(series) if name.startswith(REFERENCE)}
     rows = math.ceil(len(series) / COLUMNS)
     with matplotlib.rc_context({"font.size": 8, "text.parse_math": False}):
         figure = Figure(figsize=(COLUMNS * PANEL_INCHES[0], rows * PANEL_INCHES[1]), layout="constrained")
         FigureCanvasAgg(figure)
+        figure.suptitle(config.run_dir.resolve().name, fontsize=11, fontweight="bold")
+        figure.supxlabel("step", fontsize=9)
         for place, (name, points) in enumerate(series.items()):
-            _panel(figure.add_subplot(rows, COLUMNS, place + 1), name, points)
+            axes = figure.add_subplot(rows, COLUMNS, place + 1)
+            _panel(axes, name, points)
+            reference = references.get(name.rpartition("_")[2]) if name.startswith("held_out_") else None
+            if reference is not None:
+                axes.axhline(reference[-1][1], color="#202226", linewidth=1, linestyle=":", label="12 colour numbers")
+                axes.legend(fontsize=7, frameon=False)
+            _widen(axes)
         with atomic_write(out) as temporary:
             figure.savefig(temporary, format="png", dpi=110, facecolor="white")
     return out
@@ -74,3 +87,10 @@ def _panel(axes: Any, name: str, points: list[tuple[int, float]]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(4))
+
+
+def _widen(axes: Any) -> None:
+    low, high = axes.get_ylim()
+    missing = LEAST_SPAN * max(abs(low), abs(high)) - (high - low)
+    if missing > 0:
+        axes.set_ylim(low - missing / 2, high + missing / 2)

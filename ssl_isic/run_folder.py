@@ -91,13 +91,14 @@ def _check_inputs(folder: Path, inputs: Mapping[str, str]) -> None:
 
 
 class MetricsLog:
-    """`metrics.jsonl`: one JSON object a line, each with its `step`; rows after `step` are dropped when a run resumes."""
+    """`metrics.jsonl`: one JSON object a line, each with its `step`; rows after `step` are dropped when a run resumes, and all
+    of them when it begins at 0."""
 
     def __init__(self, path: Path, step: int) -> None:
         self.path = path
         rows = read_metrics(path) if path.exists() else []
         with atomic_write(path) as temporary:
-            temporary.write_text("".join(_line(row) for row in rows if row["step"] <= step), encoding="utf-8")
+            temporary.write_text("".join(_line(row) for row in rows if 0 < step >= row["step"]), encoding="utf-8")
 
     def append(self, row: Mapping[str, float]) -> None:
         """Add one row and flush it."""

@@ -203,6 +203,7 @@ def test_what_is_measured_is_measured_on_the_held_out_images(
     best = roc_auc(held_out.target, redness[held_out.indices])
     assert best == 1.0
     assert values["held_out_probe_auc"] > 0.95
+    assert values["held_out_colour_auc"] > 0.95
     assert values["held_out_knn_auc"] > 0.9
     assert 0.15 < values["held_out_probe_pauc"] <= 0.2
     assert 1 < values["held_out_rankme"] < 16
@@ -218,7 +219,9 @@ def test_a_run_logs_what_it_sees_and_does_not_train_on_it(many: dict[str, Path],
     pretrain(config_of(tmp_path, many, 19, method=small, monitor={"target": "target"}))
     rows = read_metrics(tmp_path / "metrics.jsonl")
     looked = [row for row in rows if "held_out_rankme" in row]
-    assert [row["step"] for row in looked] == [19]
+    assert [row["step"] for row in looked] == [0, 19]
+    assert looked[0]["held_out_colour_auc"] == looked[1]["held_out_colour_auc"]
+    assert looked[0]["held_out_probe_auc"] != looked[1]["held_out_probe_auc"]
     assert {"held_out_knn_auc", "held_out_probe_pauc", "held_out_alpha_req", "held_out_alignment"} <= looked[0].keys()
     negatives = next(row["negatives"] for row in rows if "negatives" in row)
     assert 60 < negatives < 62, "of 62, now and then two of the patient's own"
