@@ -57,8 +57,10 @@ class BenchmarkConfig(Config):
     """Folder for everything."""
     starts: dict[str, str | None]
     """Named backbones: null for random, else a folder or file of weights, in whose path {seed} is the seed."""
+    model: str = "tf_efficientnet_lite0"
+    """timm architecture of the starts."""
     models: dict[str, str] = {}
-    """timm architectures of starts that do not have the configuration's, tf_efficientnet_lite0."""
+    """Architectures of starts that have another."""
     against: list[str] = []
     """Starts that the others are compared with, lesion by lesion."""
     rounds: list[str] = []
@@ -74,8 +76,8 @@ class BenchmarkConfig(Config):
 
     def backbone(self, name: str, seed: int) -> list[str]:
         """The network of a start, as words for the stages."""
-        weights = f"backbone.weights={self.starts[name] or 'null'}".replace("{seed}", str(seed))
-        return [weights, f"backbone.model={self.models[name]}"] if name in self.models else [weights]
+        weights = (self.starts[name] or "null").replace("{seed}", str(seed))
+        return [f"backbone.weights={weights}", f"backbone.model={self.models.get(name, self.model)}"]
 
 
 @command
