@@ -84,10 +84,16 @@ class DINOConfig(MethodSettings):
         rules = [
             prototypes_default(facts.images),
             frozen_prototypes_default(facts.epochs),
-            teacher_warmup_default(facts.epochs),
+            *(
+                [teacher_warmup_default(facts.epochs)]
+                if self.teacher_temperature != self.teacher_warmup_temperature
+                else []
+            ),
             ema_default(facts.total_steps, LOOKBACK),
             Default(
-                "method.head_batch_norm", not facts.is_vit, "for a convolutional net, whose features start out alike"
+                "method.head_batch_norm",
+                not facts.is_vit,
+                "none for a ViT (DINO); for a convolutional net, whose features start out alike",
             ),
             Default("optim.name", "adamw", "AdamW for all networks (DINO's authors train ResNets by SGD)"),
             Default("optim.lr", lr, "ViT: 5e-4 x batch / 256 (DINO); convolutional net: 1e-3 x sqrt(batch / 128)"),

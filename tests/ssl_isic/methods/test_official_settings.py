@@ -67,7 +67,11 @@ def test_a_setting_is_its_authors(settings: Any, official: dict[str, Any]) -> No
     [
         (SimCLRConfig(), 4096, {"optim.name": "lars", "optim.lr": 4.8, "optim.weight_decay": 1e-6}),
         (VICRegConfig(), 2048, {"optim.name": "lars", "optim.lr": 1.6, "optim.weight_decay": 1e-6}),
-        (DINOConfig(), 1024, {"method.teacher_warmup_epochs": 30.0, "method.freeze_last_layer_epochs": 1.0}),
+        (
+            DINOConfig(teacher_temperature=0.07),
+            1024,
+            {"method.teacher_warmup_epochs": 30.0, "method.freeze_last_layer_epochs": 1.0},
+        ),
         (DINOv2Config(), 1024, {"optim.lr": 4e-3, "optim.end_weight_decay": 0.4, "method.teacher_warmup_epochs": 30.0}),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, MethodSettings) else "",
