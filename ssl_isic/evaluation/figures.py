@@ -111,8 +111,8 @@ def _scatter(axes: Any, points: Floats, labels: NDArray[np.str_], title: str) ->
     for place, name in enumerate([*common, *([_REST] if len(names) > MAP_CATEGORIES else [])]):
         rows = shown == name  # the commonest first, so that the rare lie on top
         colour = {"malignant": MALIGNANT, "benign": BENIGN, _REST: _FAINT}.get(name, _COLOURS[place % len(_COLOURS)])
-        lines = textwrap.wrap(f"{name} ({rows.sum()})", LEGEND_LETTERS, max_lines=LEGEND_LINES, placeholder="…")
-        axes.scatter(*points[rows].T, s=7, color=colour, alpha=0.75, linewidths=0, label="\n".join(lines))
+        lines = textwrap.wrap(name, LEGEND_LETTERS, max_lines=LEGEND_LINES, placeholder="…")
+        axes.scatter(*points[rows].T, s=7, color=colour, alpha=0.75, linewidths=0, label=f"{chr(10).join(lines)} ({rows.sum()})")
     axes.set_title(title, fontsize=11, loc="left", parse_math=False)
     axes.set_xticks([])
     axes.set_yticks([])
