@@ -112,7 +112,8 @@ def _scatter(axes: Any, points: Floats, labels: NDArray[np.str_], title: str) ->
         rows = shown == name  # the commonest first, so that the rare lie on top
         colour = {"malignant": MALIGNANT, "benign": BENIGN, _REST: _FAINT}.get(name, _COLOURS[place % len(_COLOURS)])
         lines = textwrap.wrap(name, LEGEND_LETTERS, max_lines=LEGEND_LINES, placeholder="…")
-        axes.scatter(*points[rows].T, s=7, color=colour, alpha=0.75, linewidths=0, label=f"{chr(10).join(lines)} ({rows.sum()})")
+        label = "\n".join(lines) + f" ({rows.sum()})"
+        axes.scatter(*points[rows].T, s=7, color=colour, alpha=0.75, linewidths=0, label=label)
     axes.set_title(title, fontsize=11, loc="left", parse_math=False)
     axes.set_xticks([])
     axes.set_yticks([])

@@ -92,7 +92,8 @@ def test_a_clinic_of_many_words_leaves_the_map_its_room(tmp_path: Path, monkeypa
     for axes in kept[0].axes:
         inches = axes.get_window_extent().transformed(kept[0].dpi_scale_trans.inverted())
         assert inches.width > 3
-        assert all(len(label) < 110 for label in axes.get_legend_handles_labels()[1])
+        labels_shown = axes.get_legend_handles_labels()[1]
+        assert all(len(label) < 110 and label.endswith("(15)") for label in labels_shown)
 
 
 def test_curves_are_means_within_the_ends_of_their_intervals(tmp_path: Path) -> None:
