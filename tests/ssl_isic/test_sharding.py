@@ -106,7 +106,7 @@ def test_shared_weights_train_what_whole_ones_train(case: str, words: list[str],
     for name, value in whole.items():
         torch.testing.assert_close(shared[name], value, rtol=1e-4, atol=1e-6, msg=lambda text, n=name: f"{n}: {text}")
     rows = [read_metrics(tmp_path / name / "metrics.jsonl") for name in ("shared", "whole")]
-    assert [row["step"] for row in rows[0]] == [1, 2, 3, 4, 4, 5, 6, 7, 8, 8]
+    assert [row["step"] for row in rows[0]] == [0, 1, 2, 3, 4, 4, 5, 6, 7, 8, 8]
     for shared_row, whole_row in zip(*rows, strict=True):
         measured = whole_row.keys() - {"images_per_s", "wait_share"}
         assert {k: shared_row[k] for k in measured} == pytest.approx(
