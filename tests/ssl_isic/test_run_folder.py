@@ -113,3 +113,11 @@ def test_provenance_names_versions_and_inputs(tmp_path: Path) -> None:
     there = json.loads((tmp_path / "provenance.json").read_text())
     assert (there["seed"], there["world_size"], there["inputs"]) == (3, 2, {"train": "48 ids"})
     assert {"torch", "timm", "lightly", "accelerate"} <= there["versions"].keys()
+
+
+def test_a_run_that_begins_anew_has_no_rows_of_the_one_before(tmp_path: Path) -> None:
+    """That one was killed before its first checkpoint, but after its look at the network it started from."""
+    path = tmp_path / "metrics.jsonl"
+    MetricsLog(path, step=0).append({"step": 0, "held_out_rankme": 3.0})
+    assert len(read_metrics(path)) == 1
+    assert len(read_metrics(MetricsLog(path, step=0).path)) == 0
