@@ -1,8 +1,8 @@
 """Weights on disk: a folder as timm writes it, a .safetensors file, or a file of torch's that holds tensors alone."""
 
 import json
-import pickle
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     there = [path / name for name in FILES if (path / name).is_file()] if path.is_dir() else [path]
     file = there[0] if there else path / FILES[0]
     if not file.is_file():
+        of_hub = "; of the hub take backbone.weights=timm, and their name as backbone.model"
         raise InputError(
             f"{KEY}: no such file: {file}; give a .safetensors, .pth, .pt or .bin file or a folder that holds one"
+            f"{of_hub if str(path).startswith(('hf-hub:', 'hf_hub:')) else ''}"
         )
     if file.suffix in (".pth", ".pt", ".bin"):
         return _read_torch(file)
@@ -106,11 +108,12 @@ def check_weights(weights: str, model: nn.Module, name: str, state: dict[str, Te
 
 def _read_torch(file: Path) -> dict[str, Tensor]:
     try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        with warnings.catch_warnings(action="ignore"):  # of odd pickles, which are then refused or turn out well
+            state = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever the bytes make torch stumble over
+        reason = f"{type(error).__name__}: {str(error).strip()}".splitlines()[0][:80]
         raise InputError(
-            f"{KEY}: {file} is damaged, or holds more than tensors ({str(error).strip().splitlines()[0][:80]}); save its "
-            "weights alone, as a .safetensors file"
+            f"{KEY}: {file} is damaged, or holds more than tensors ({reason}); save its weights alone, as a .safetensors file"
         ) from None
     for wrapper in WRAPPERS:
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):

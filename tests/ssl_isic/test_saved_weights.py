@@ -5,6 +5,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -92,6 +93,23 @@ def test_names_of_a_networks_authors_are_taken_where_timm_knows_them(tmp_path: P
     with torch.no_grad():
         features = build_backbone(config, 28).eval()(images)
         torch.testing.assert_close(features, plain.eval()(images), rtol=1e-4, atol=1e-5)
+
+
+def test_bytes_of_any_kind_are_one_line(tmp_path: Path) -> None:
+    """Noise, and a true file cut short or with bytes of its pickle replaced."""
+    file, rng = tmp_path / "w.pth", np.random.default_rng(0)
+    torch.save({"weight": torch.arange(6.0)}, file)
+    whole = file.read_bytes()
+    torch.save({"weight": torch.arange(6.0)}, file, _use_new_zipfile_serialization=False)
+    old = file.read_bytes()
+    for trial in range(300):
+        data = bytearray([rng.bytes(40), whole, old][trial % 3])
+        for place in rng.integers(0, min(len(data), 200), 4):
+            data[place] = rng.integers(256)
+        file.write_bytes(data[: int(rng.integers(1, len(data) + 1))])
+        with pytest.raises(InputError, match=r"^backbone\.weights: .*w\.pth") as refused:
+            build_backbone(BackboneConfig(model="test_resnet", weights=str(file)), 32)
+        assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
