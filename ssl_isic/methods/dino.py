@@ -84,11 +84,6 @@ class DINOConfig(MethodSettings):
         rules = [
             prototypes_default(facts.images),
             frozen_prototypes_default(facts.epochs),
-            *(
-                [teacher_warmup_default(facts.epochs)]
-                if self.teacher_temperature != self.teacher_warmup_temperature
-                else []
-            ),
             ema_default(facts.total_steps, LOOKBACK),
             Default(
                 "method.head_batch_norm",
@@ -102,6 +97,8 @@ class DINOConfig(MethodSettings):
             Default("optim.end_weight_decay", 0.4, "rises from 0.04 to 0.4 (DINO)"),
             *crop_defaults(facts, "dino", local=True),
         ]
+        if self.teacher_temperature != self.teacher_warmup_temperature:
+            rules.append(teacher_warmup_default(facts.epochs))
         if facts.is_vit:
             rules.append(Default("backbone.drop_path", 0.1, "of a ViT as a student (DINO)"))
         return rules
