@@ -18,7 +18,8 @@ from ssl_isic.data.overlapping import Overlap, read_overlap
 from ssl_isic.errors import InputError
 from ssl_isic.evaluation.comparison import Comparison, FeatureSet
 from ssl_isic.evaluation.embedding import SOURCE, ReadingConfig
-from ssl_isic.evaluation.figures import MAP_NAMES, MapMethod, check_map_method, feature_map, few_shot_curves, map_rows
+from ssl_isic.evaluation.feature_map import SOURCE_HEAD, MapSources, draw_map_sources, write_map
+from ssl_isic.evaluation.figures import MapMethod, check_map_method, few_shot_curves
 from ssl_isic.evaluation.kept import KeptFeatures
 from ssl_isic.evaluation.lesions import Lesions, read_lesions
 from ssl_isic.evaluation.neighbours import NEIGHBOURS, TEMPERATURE
@@ -72,6 +73,8 @@ class EvaluateConfig(ReadingConfig, GroupColumns):
     """How the map is made; umap needs the extra `umap`."""
     map_columns: list[str] = []
     """Further columns of the table by which to colour the map, such as the clinic."""
+    map_sources: dict[str, Path] = {}
+    """Further images for the map, labelled or not, map_sources.NAME=FILE_OR_FOLDER: it is then coloured by source, too."""
     overlap: Path | None = None
     """What `ssl-isic overlap` found for these images and the backbones' pretraining: the report then says it."""
     out: Path
@@ -91,6 +94,16 @@ class EvaluateConfig(ReadingConfig, GroupColumns):
         if not shares or shares[-1] != 1 or shares[0] <= 0 or any(a >= b for a, b in pairwise(shares)):
             raise ValueError(f"shares={shares}: write shares above 0, ascending, the last one 1")
         return shares
+
+    @model_validator(mode="after")
+    def _sources_told_apart(self) -> Self:
+        if self.images.stem in self.map_sources:
+            raise ValueError(f"map_sources.{self.images.stem}: the labelled images have this name; take another")
+        if self.map_sources and SOURCE_HEAD in self.map_columns:
+            raise ValueError(
+                "map_columns: with map_sources the map has a column source; call that of the table otherwise"
+            )
+        return self
 
     @model_validator(mode="after")
     def _compared_with_what_is_there(self) -> Self:
@@ -122,19 +135,23 @@ def evaluate(config: EvaluateConfig) -> None:
         config.out / "features", pool, lesions.ids, lesions.indices, config.image_size, config, accelerator
     )
     overlap = None if config.overlap is None else read_overlap(config.overlap, lesions.ids)
+    others = draw_map_sources(config.map_sources, config.seed, kept) if config.map_sources else None
     networks = _networks(config.backbones, kept)
     if accelerator.is_main_process:
         with atomic_write(config.out / "config.yaml") as temporary:
             temporary.write_text(dump_yaml(config), encoding="utf-8")
     for found, source in networks:
         kept.embed(source, found.key, found.title)
+    if others is not None:
+        for name, source in config.backbones.items():
+            others.embed(source, f"{name}, map")
     if not accelerator.is_main_process:
         return
     sets = [found for found, _ in networks] + [FeatureSet(COLOUR_NAME, COLOUR, "", "", None, kept.colour())]
     readable = kept.readable(sets[0].key)
     rows, lesions = np.flatnonzero(readable), _readable_lesions(lesions, readable, config.images)
     shares, numbers = tuple(config.shares), (config.draws, config.neighbours, config.resamples, config.seed)
-    _write(config, Comparison(kept, rows, lesions, sets, shares, *numbers), overlap)
+    _write(config, Comparison(kept, rows, lesions, sets, shares, *numbers), others, overlap)
 
 
 def _networks(backbones: dict[str, BackboneSource], kept: KeptFeatures) -> list[tuple[FeatureSet, BackboneSource]]:
@@ -166,7 +183,7 @@ def _readable_lesions(lesions: Lesions, readable: NDArray[np.bool_], images: Pat
     return lesions.only(readable)
 
 
-def _write(config: EvaluateConfig, comparison: Comparison, overlap: Overlap | None) -> None:
+def _write(config: EvaluateConfig, comparison: Comparison, others: MapSources | None, overlap: Overlap | None) -> None:
     """Score, write every file of the report, and print its tables."""
     about, scores = _about(config, comparison), comparison.scores()
     rows, shots = comparison.report(scores), list(comparison.few_shot(scores))
@@ -179,7 +196,7 @@ def _write(config: EvaluateConfig, comparison: Comparison, overlap: Overlap | No
         with atomic_write(config.out / name) as temporary:
             table.to_csv(temporary, index=False)
     write_json(config.out / "report.json", {**about, "overlap": overlap and overlap.model_dump(), "rows": rows})
-    _write_pictures(config, comparison, shots, title)
+    _write_pictures(config, comparison, others, shots, title)
     print(f"\n{title}, {config.image_size} px, {about['folds']} folds")
     print(f"Intervals are 95 % over groups; for random networks the range of {len(RANDOM_SEEDS)} seeds.\n")
     print(metrics_table(headlines(rows)))
@@ -193,7 +210,9 @@ def _write(config: EvaluateConfig, comparison: Comparison, overlap: Overlap | No
     print(f"\nThe report and its pictures are in {config.out}")
 
 
-def _write_pictures(config: EvaluateConfig, comparison: Comparison, shots: list[dict[str, Any]], title: str) -> None:
+def _write_pictures(
+    config: EvaluateConfig, comparison: Comparison, others: MapSources | None, shots: list[dict[str, Any]], title: str
+) -> None:
     lesions, backbones = comparison.lesions, [found for found in comparison.sets if found.kind == BACKBONE]
     few_shot_curves(shots, config.out / "few_shot.png", f"Linear probe with few labels: {title}")
     queries = query_rows(lesions.target, config.seed)
@@ -204,15 +223,14 @@ def _write_pictures(config: EvaluateConfig, comparison: Comparison, shots: list[
         cleaning = config.cleaning_for(source)
         neighbour_sheet(comparison.features(found), lesions, comparison.kept.pool, queries, path, heading, cleaning)
         _write_patches(source, found.name, comparison, queries, config.out)
-    rows = map_rows(lesions.target, config.seed)
-    labels = np.where(lesions.target[rows] == 1, "malignant", "benign")
-    feature_map(
-        {found.name: comparison.features(found)[rows] for found in backbones},
-        {"label": labels} | {name: lesions.columns[name][rows] for name in config.map_columns},
+    write_map(
+        comparison,
+        config.backbones,
+        config.map_columns,
+        others,
         config.out / "map.png",
+        labelled=config.images.stem,
         method=config.map,
-        seed=config.seed,
-        title=f"{MAP_NAMES[config.map]} of {len(rows)} of {len(lesions.ids)} images",
     )
 
 

@@ -15,6 +15,7 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
 from ssl_isic.errors import InputError
+from ssl_isic.evaluation.lesions import UNKNOWN
 from ssl_isic.evaluation.neighbours import Features
 from ssl_isic.evaluation.report import BACKBONE, COLOUR, Row
 from ssl_isic.files import atomic_write
@@ -30,7 +31,8 @@ MALIGNANT, BENIGN = "#c2571a", "#2b5c8a"
 _COLOURS = ("#2b5c8a", "#c2571a", "#3a7d44", "#8a4f9e", "#b8860b", "#c23b5e", "#2f9c9c", "#6b4f3a")
 _GREYS, _MARKERS = ("#787c82", "#a9adb3", "#54575c"), ("o", "s", "^", "D", "v")
 _INK, _GRID, _FAINT = "#202226", "#e3e5e8", "#b9bdc3"
-_REST = "other"
+_REST, UNLABELLED = "other", "unlabelled"
+_OWN_COLOURS = {"malignant": MALIGNANT, "benign": BENIGN} | dict.fromkeys((_REST, UNKNOWN, UNLABELLED), _FAINT)
 
 
 def check_map_method(method: MapMethod) -> None:
@@ -55,7 +57,7 @@ def few_shot_curves(rows: Sequence[Row], path: Path, title: str) -> None:
     _save(figure, path)
 
 
-def feature_map(
+def scatter_plots(
     features: Mapping[str, Features],
     colourings: Mapping[str, NDArray[np.str_]],
     path: Path,
@@ -110,7 +112,7 @@ def _scatter(axes: Any, points: Floats, labels: NDArray[np.str_], title: str) ->
     shown = np.where(np.isin(labels, common), labels, _REST)
     for place, name in enumerate([*common, *([_REST] if len(names) > MAP_CATEGORIES else [])]):
         rows = shown == name  # the commonest first, so that the rare lie on top
-        colour = {"malignant": MALIGNANT, "benign": BENIGN, _REST: _FAINT}.get(name, _COLOURS[place % len(_COLOURS)])
+        colour = _OWN_COLOURS.get(name, _COLOURS[place % len(_COLOURS)])
         lines = textwrap.wrap(name, LEGEND_LETTERS, max_lines=LEGEND_LINES, placeholder="…")
         label = "\n".join(lines) + f" ({rows.sum()})"
         axes.scatter(*points[rows].T, s=7, color=colour, alpha=0.75, linewidths=0, label=label)

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from ssl_isic.compare import main
 from ssl_isic.embed import main as embed_main
-from ssl_isic.evaluation import comparison, kept
+from ssl_isic.evaluation import comparison, feature_map, kept
 from ssl_isic.evaluation.colour import colour_features
 from ssl_isic.evaluation.neighbours import knn_scores
 from ssl_isic.evaluation.probe import linear_probe
@@ -182,6 +182,76 @@ def test_features_are_kept_by_weights_ids_images_size_and_cleaning(
     assert len({key(["a", "b"], 32), *others}) == 5
 
 
+def test_the_map_shows_images_of_other_sources_by_the_same_features(
+    tmp_path: Path,
+    labelled_files: Any,
+    backbone_folder: Path,
+    lesion_jpegs: dict[str, bytes],
+    write_hdf5: WriteHdf5,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    names = sorted(lesion_jpegs)[:6]
+    damaged = {name: lesion_jpegs[name] for name in names} | {"ZZ": b"not an image"}
+    clinic = write_hdf5(tmp_path / "clinic.hdf5", damaged)
+    phone = tmp_path / "phone"
+    phone.mkdir()
+    (phone / "own.jpg").write_bytes(lesion_jpegs[names[0]])
+    drawn = list[tuple[Any, Any, Any]]()
+
+    def note(features: Any, colourings: Any, path: Path, **words: Any) -> None:
+        drawn.append((features, colourings, words["title"]))
+
+    monkeypatch.setattr(feature_map, "scatter_plots", note)
+    words = [f"map_sources.clinic={clinic}", f"map_sources.phone={phone}", "shares=[1]"]
+    words = [*words_for(labelled_files, backbone_folder, tmp_path / "out"), *words]
+    assert main(words) == 0
+    assert "map_sources: 1 images do not decode and are not on the map, the first is ZZ" in capsys.readouterr().out
+    ((features, colourings, title),) = drawn
+    assert title == "PCA of 36 of 36 images and 7 of other sources"
+    assert list(colourings) == ["label", "clinic", "source"]
+    assert colourings["source"].tolist() == ["lesions"] * 36 + ["clinic"] * 6 + ["phone"]
+    assert colourings["label"][36:].tolist() == ["unlabelled"] * 7
+    assert colourings["clinic"][36:].tolist() == ["unknown"] * 7
+    assert (colourings["label"][:36] == "malignant").sum() == 8
+
+    embed = [f"backbone={backbone_folder}", f"out={tmp_path / 'f.npy'}", "workers=0"]
+    assert embed_main([*embed, f"images={labelled_files.images}", f"table={labelled_files.table}"]) == 0
+    assert np.allclose(features["folder"][:36], np.load(tmp_path / "f.npy"), atol=1e-5)
+    assert embed_main([*embed, f"images={clinic}"]) == 0
+    assert np.allclose(features["folder"][36:42], np.load(tmp_path / "f.npy")[:6], atol=1e-5)
+    assert np.allclose(features["folder"][42], features["folder"][36], atol=1e-5)
+    assert features["file"].shape == features["folder"].shape
+    assert not np.allclose(features["file"], features["folder"])
+
+    monkeypatch.setattr(kept, "embedded", None)
+    assert main(words) == 0  # a second time, nothing is embedded
+    assert len(drawn) == 2
+
+
+def test_images_of_other_sources_are_drawn_alike_from_each(
+    tmp_path: Path, lesion_jpegs: dict[str, bytes], write_hdf5: WriteHdf5, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feature_map, "MAP_ROWS", 10)
+    names = sorted(lesion_jpegs)
+    one, other = (
+        write_hdf5(tmp_path / f"{size}.hdf5", {name: lesion_jpegs[name] for name in names[:size]}) for size in (3, 20)
+    )
+    pool = kept.ImagePool({"images": one})
+    reading = kept.ReadingConfig(images=one, workers=0)
+    labelled = kept.KeptFeatures(tmp_path, pool, names[:3], np.arange(3), 32, reading, kept.Accelerator())
+
+    def drawn(seed: int) -> feature_map.MapSources:
+        return feature_map.draw_map_sources({"one": one, "other": other}, seed, labelled)
+
+    sources = drawn(0)
+    assert sources.names.tolist() == ["one"] * 3 + ["other"] * 5
+    assert list(sources.kept.ids) == [sources.kept.pool.id_of(index) for index in sources.kept.indices]
+    assert len(set(sources.kept.indices.tolist())) == 8
+    assert np.array_equal(sources.kept.indices, drawn(0).kept.indices)
+    assert not np.array_equal(sources.kept.indices, drawn(1).kept.indices)
+
+
 def test_images_that_do_not_decode_are_left_out_for_all(
     tmp_path: Path,
     labelled_files: Any,
@@ -235,6 +305,10 @@ def test_wrong_input_is_one_line_and_writes_nothing(
     assert "has no column patient_id" in refused(table("b.csv", frame.drop(columns="patient_id")))
     assert "has no column clinik; did you mean clinic?" in refused("map_columns=[clinik]")
     assert "target must be 0 or 1, got 2 in row 5" in refused(table("c.csv", outlier))
+    assert "no such file: /nowhere.hdf5" in refused("map_sources.test=/nowhere.hdf5")
+    assert "map_sources.lesions: the labelled images have this name" in refused(f"map_sources.lesions={some}")
+    both = [table("d.csv", frame.assign(source="s")), "map_columns=[source]", f"map_sources.test={some}"]
+    assert "with map_sources the map has a column source" in refused(*both)
     assert "9 folds need 9 groups with positives, there are 8; lower folds" in refused("folds=9")
     assert "cross-validation needs 2 or more folds" in refused("folds=1")
     assert f"6 of 36 rows of {labelled_files.table} have no image in {some}" in refused(f"images={some}")

@@ -12,7 +12,7 @@ from ssl_isic.data.images import ImagePool
 from ssl_isic.data.views import eval_view
 from ssl_isic.errors import InputError
 from ssl_isic.evaluation import figures
-from ssl_isic.evaluation.figures import check_map_method, feature_map, few_shot_curves, map_rows, project
+from ssl_isic.evaluation.figures import check_map_method, few_shot_curves, map_rows, project, scatter_plots
 from ssl_isic.evaluation.lesions import Lesions
 from ssl_isic.evaluation.neighbours import nearest
 from ssl_isic.evaluation.patches import component_colours, patch_maps
@@ -71,7 +71,9 @@ def test_a_map_has_a_panel_for_each_backbone_and_colouring(tmp_path: Path, monke
     features = {name: np.random.default_rng(0).normal(size=(30, 4)) for name in ("one", "two")}
     labels = np.repeat(["benign", "malignant"], [25, 5])
     clinics = np.array([f"clinic {min(number, 11)}" for number in range(30)])
-    feature_map(features, {"label": labels, "clinic": clinics}, tmp_path / "map.png", method="pca", seed=0, title="PCA")
+    scatter_plots(
+        features, {"label": labels, "clinic": clinics}, tmp_path / "map.png", method="pca", seed=0, title="PCA"
+    )
     assert [title for title, _ in drawn] == ["one", "", "two", ""]
     assert drawn[0][1] == ["benign (25)", "malignant (5)"]
     assert drawn[1][1][0] == "clinic 11 (19)"
@@ -88,7 +90,7 @@ def test_a_clinic_of_many_words_leaves_the_map_its_room(tmp_path: Path, monkeypa
     features = {name: np.random.default_rng(0).normal(size=(30, 4)) for name in ("one", "two", "three")}
     long = "Department of Dermatology, University of Somewhere, with all of its hospitals, " * 3
     labels = {"clinic": np.repeat([long, "x" * 200], 15), "sex": np.repeat(["f", "m"], 15)}
-    feature_map(features, labels, tmp_path / "map.png", method="pca", seed=0, title="PCA")
+    scatter_plots(features, labels, tmp_path / "map.png", method="pca", seed=0, title="PCA")
     for axes in kept[0].axes:
         inches = axes.get_window_extent().transformed(kept[0].dpi_scale_trans.inverted())
         assert inches.width > 3
