@@ -35,6 +35,7 @@ from ssl_isic.loop import LoopConfig, build_accelerator, fit, start_trackers, to
 from ssl_isic.metrics import bootstrap, classification_metrics, partial_auc, roc_auc
 from ssl_isic.optim import OptimConfig
 from ssl_isic.run_folder import open_run, read_metrics, write_provenance
+from ssl_isic.saved_weights import on_this_machine
 from ssl_isic.sharding import check_whole
 
 LABELLED = "labelled"
@@ -112,7 +113,7 @@ def start_run(config: FinetuneConfig, labelled: Labelled) -> Accelerator:
 def _cleaning_notes(config: FinetuneConfig) -> list[str]:
     """What to know where the backbone has learned from images that were cleaned otherwise."""
     weights = config.backbone.weights
-    if weights is None or not Path(weights).is_dir():
+    if weights is None or not on_this_machine(weights).is_dir():
         return []
     learned = BackboneSource(model=config.backbone.model, weights=weights).cleaning()
     if learned == config.data.clean:

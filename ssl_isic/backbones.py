@@ -33,8 +33,9 @@ class BackboneConfig(Config):
     model: str = "resnet18"
     """Name of a timm architecture (timm.list_models())."""
     weights: str | None = None
-    """Start: null for random, a folder or file of timm weights (.safetensors; .pth, .pt or .bin with tensors alone), or `timm`
-    for timm's pretrained weights. Pixels are normalised as the folder's config.json says, else as timm does for `model`."""
+    """Start: null for random, a folder or file of timm weights (.safetensors; .pth, .pt or .bin with tensors alone), `timm` for
+    timm's pretrained weights, or hf-hub:OWNER/NAME for such a folder on the Hugging Face hub. Pixels are normalised as the
+    folder's config.json says, else as timm does for `model`."""
     drop_path: float = Field(0.0, ge=0, lt=1)
     """Stochastic depth of the student (0.1 in DINO's code for ViTs)."""
     freeze_stages: int = Field(0, ge=0)
@@ -72,7 +73,7 @@ def build_backbone(config: BackboneConfig, image_size: int, num_classes: int = 0
     _check_architecture(config.model)
     state = None
     if config.weights is not None and config.weights != "timm":
-        state = read_weights(Path(config.weights))
+        state = read_weights(config.weights)
         check_weights(config.weights, timm.create_model(config.model), config.model, state)
     try:
         model = _create(config, image_size, num_classes, drop_rate, state)

@@ -1,13 +1,21 @@
-"""Weights on disk: a folder as timm writes it, a .safetensors file, or a file of torch's that holds tensors alone."""
+"""Weights as a folder as timm writes it, here or on the Hugging Face hub, a .safetensors file, or a file of torch's tensors."""
 
 import json
 import sys
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -15,27 +23,66 @@ from torch import Tensor, nn
 from ssl_isic.errors import InputError
 
 KEY = "backbone.weights"
+HUB = "hf-hub:"
 FILES = ("model.safetensors", "pytorch_model.bin")
 """What timm calls the weights in a folder."""
 WRAPPERS = ("state_dict", "model")
 """Under which projects keep the weights in a checkpoint."""
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
+@cache
+def on_this_machine(weights: str) -> Path:
+    """Where `weights` are: a path, or for hf-hub:OWNER/NAME or hf-hub:OWNER/NAME@REVISION the folder to which they are fetched.
+
+    What was fetched before is not fetched again, and there without a network.
+
+    Raises:
+        InputError: the hub has none of that name or revision, or cannot be reached.
+    """
+    if not weights.startswith(HUB):
+        return Path(weights)
+    repository, _, revision = weights.removeprefix(HUB).partition("@")
+    try:
+        for name in FILES:
+            folder = Path(
+                snapshot_download(repository, revision=revision or None, allow_patterns=["config.json", name])
+            )
+            if (folder / name).is_file():
+                break
+    except LocalEntryNotFoundError:
+        raise InputError(
+            f"{KEY}: {weights} was not fetched before, and the hub cannot be reached; give a folder of them"
+        ) from None
+    except RepositoryNotFoundError:
+        raise InputError(f"{KEY}: the hub has no {repository} that may be read; check OWNER/NAME, or log in") from None
+    except RevisionNotFoundError:
+        raise InputError(
+            f"{KEY}: {repository} has no revision {revision} on the hub; check it, or leave it out"
+        ) from None
+    except (
+        EntryNotFoundError,
+        OSError,
+        ValueError,
+    ) as error:  # the server's trouble; a full disk; no name of a repository
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{KEY}: {weights} cannot be fetched: {reason}") from None
+    return folder
+
+
+def read_weights(weights: str) -> dict[str, Tensor]:
     """The tensors of a folder or file, by name; from a checkpoint, those that it holds under one of `WRAPPERS`.
 
     Files of torch's are read with `weights_only`: nothing in them is run.
 
     Raises:
-        InputError: no such file; one that is damaged, or holds more than tensors.
+        InputError: no such file; one that is damaged, or holds more than tensors; as `on_this_machine`.
     """
+    path = on_this_machine(weights)
     there = [path / name for name in FILES if (path / name).is_file()] if path.is_dir() else [path]
     file = there[0] if there else path / FILES[0]
     if not file.is_file():
-        of_hub = "; of the hub take backbone.weights=timm, and their name as backbone.model"
         raise InputError(
             f"{KEY}: no such file: {file}; give a .safetensors, .pth, .pt or .bin file or a folder that holds one"
-            f"{of_hub if str(path).startswith(('hf-hub:', 'hf_hub:')) else ''}"
         )
     if file.suffix in (".pth", ".pt", ".bin"):
         return _read_torch(file)
@@ -49,9 +96,10 @@ def folder_settings(weights: str) -> dict[str, Any]:
     """What the config.json of a folder holds, as timm writes it; nothing where `weights` is a file, or has none.
 
     Raises:
-        InputError: no such file or folder, a config.json that is not timm's, or a folder that is a whole run.
+        InputError: no such file or folder, a config.json that is not timm's, or a folder that is a whole run; as
+            `on_this_machine`.
     """
-    folder = Path(weights)
+    folder = on_this_machine(weights)
     if folder.is_file():
         return {}
     try:
@@ -81,7 +129,7 @@ def pixel_statistics(weights: str) -> dict[str, tuple[float, ...]]:
             values = (0.0,)
         if key in told and (len(values) != 3 or (key == "std" and min(values) <= 0)):
             raise InputError(
-                f"{KEY}: {key} in {Path(weights) / 'config.json'} is {told[key]!r}, not three numbers, one a channel"
+                f"{KEY}: {key} in {weights}/config.json is {told[key]!r}, not three numbers, one a channel"
             )
         if values:
             statistics[key] = values

@@ -1,4 +1,4 @@
-"""Which backbone to look through: a folder of weights, a file of them, timm's own, or none."""
+"""Which backbone to look through: a folder of weights, here or on the hub, a file of them, timm's own, or none."""
 
 import hashlib
 from pathlib import Path
@@ -23,7 +23,7 @@ class BackboneSource(Config):
     """A backbone by its weights; a word alone is a folder of them, as pretraining and fine-tuning write it."""
 
     weights: str | None = None
-    """A folder or file of timm weights, `timm` for timm's pretrained ones, or null for random ones."""
+    """A folder or file of timm weights, `timm` for timm's pretrained ones, hf-hub:OWNER/NAME, or null for random ones."""
     model: str | None = None
     """Name of the timm architecture; null reads it from the folder's config.json."""
     seed: Seed = 0
