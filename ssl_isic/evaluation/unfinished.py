@@ -76,6 +76,7 @@ class UnfinishedRows:
         """Numbers of a row; 0 where nothing, or nothing of this key, is there."""
         try:
             about = json.loads(self._about.read_text(encoding="utf-8"))
-            return int(about["width"]) if about["key"] == self._key else 0
+            there = self._values.is_file() and self._readable.is_file()
+            return int(about["width"]) if about["key"] == self._key and there else 0
         except (OSError, ValueError, KeyError, TypeError):
             return 0

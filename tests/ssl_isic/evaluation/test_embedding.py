@@ -190,9 +190,23 @@ def test_features_that_are_not_finite_are_refused_and_nothing_is_written(
     assert not any((tmp_path / "out").iterdir())
 
 
-@pytest.mark.parametrize("words", [["clean=[]"], ["clean=[hsv]"]])
-def test_an_interrupted_pass_goes_on_where_it_was_unless_it_is_another(
-    words: list[str], tmp_path: Path, backbone_folder: Path, lesions: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("words", "lost", "left"),
+    [
+        (["clean=[]"], None, 33),
+        (["clean=[hsv]"], None, 48),
+        (["clean=[]"], "values", 48),
+        (["clean=[]"], "readable", 48),
+    ],
+)
+def test_an_interrupted_pass_goes_on_where_it_was_unless_it_is_another_or_lost(
+    words: list[str],
+    lost: str | None,
+    left: int,
+    tmp_path: Path,
+    backbone_folder: Path,
+    lesions: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run = [f"backbone={backbone_folder}", f"images={lesions}", "workers=0", "batch_size=5"]
     assert main([*run, *words, f"out={tmp_path / 'whole.npy'}"]) == 0
@@ -213,9 +227,10 @@ def test_an_interrupted_pass_goes_on_where_it_was_unless_it_is_another(
     ]
     with (tmp_path / "killed.npy.unfinished" / "values").open("ab") as values:
         values.write(b"half a row")  # as a kill -9 in the middle of a write leaves
-    assert main([*run, *words, f"out={out}"]) == 0
-    goes_on = words == ["clean=[]"]  # what the first command did, whose weights know of no cleaning
-    assert sum(passed[4:]) == (33 if goes_on else 48)
+    if lost:
+        (tmp_path / "killed.npy.unfinished" / lost).unlink()
+    assert main([*run, *words, f"out={out}"]) == 0  # clean=[] is what the first command did, whose weights know of none
+    assert sum(passed[4:]) == left
     assert out.read_bytes() == (tmp_path / "whole.npy").read_bytes()
     assert (tmp_path / "killed.ids.csv").read_bytes() == (tmp_path / "whole.ids.csv").read_bytes()
     assert not (tmp_path / "killed.npy.unfinished").exists()
