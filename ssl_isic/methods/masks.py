@@ -1,12 +1,15 @@
 """Which patches are hidden: a function of the step and of each image's row in the dataset, never of the rank.
 
 So a resumed run hides the same patches, and N processes hide together what one process would hide alone.
-Shapes: B images, N = h * w patches.
+Shapes: B images, C of them chosen, N = h * w patches, W words of 64 bits.
 """
 
 import math
+from functools import cache
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 GOLDEN_GAMMA = 0x9E3779B97F4A7C15 - 2**64  # SplitMix64's constants as signed integers
@@ -36,27 +39,59 @@ def block_masks(keys_B: Tensor, grid: tuple[int, int], probability: float, ratio
     Source: Bao et al. 2022 (BEiT), https://arxiv.org/abs/2106.08254, algorithm 1, with the constants of DINOv2's code.
     """
     height, width = grid
-    y, x = (torch.arange(side, device=keys_B.device) for side in grid)
-    chosen, share, *tries = _uniform(keys_B, 2 + 4 * BLOCK_TRIES).unbind(dim=1)
-    wanted_B = ((ratio[0] + (ratio[1] - ratio[0]) * share) * height * width).floor() * (chosen < probability)
-    hidden = torch.zeros(len(keys_B), height, width, dtype=torch.bool, device=keys_B.device)
-    for area_u, shape_u, top_u, left_u in zip(*(tries[k::4] for k in range(4)), strict=True):
-        left_over_B = wanted_B - hidden.sum(dim=(1, 2))
-        area = FEWEST_IN_BLOCK + (left_over_B - FEWEST_IN_BLOCK).clamp(min=1 - FEWEST_IN_BLOCK) * area_u
-        aspect = torch.exp((1 - 2 * shape_u) * math.log(FLATTEST_BLOCK))
-        tall, wide = (area * aspect).sqrt().round(), (area / aspect).sqrt().round()
-        inside_y = _between(y, (top_u * (height - tall + 1)).floor(), tall)
-        inside_x = _between(x, (left_u * (width - wide + 1)).floor(), wide)
-        block = inside_y[:, :, None] & inside_x[:, None, :]
-        new_B = (block & ~hidden).sum(dim=(1, 2))
-        fits_B = (tall < height) & (wide < width) & (new_B <= left_over_B)
-        hidden |= block & fits_B[:, None, None]
-    return hidden
+    drawn = _uniform(keys_B, 2 + 4 * BLOCK_TRIES).double().numpy()
+    hidden_BW = np.zeros((len(keys_B), _words(grid)), np.uint64)
+    chosen_C = np.flatnonzero(drawn[:, 0] < probability)
+    hidden_BW[chosen_C] = _blocks(drawn[chosen_C, 1], np.split(drawn[chosen_C, 2:].T, BLOCK_TRIES), grid, ratio)
+    bits = np.unpackbits(hidden_BW.view(np.uint8), axis=1, count=height * width)
+    return torch.from_numpy(bits.view(np.bool_).reshape(-1, height, width))
 
 
-def _between(places: Tensor, start_B: Tensor, length_B: Tensor) -> Tensor:
-    """bool (B, places): whether each place is one of the `length_B` from `start_B` on."""
-    return (places >= start_B[:, None]) & (places < (start_B + length_B)[:, None])
+def _blocks(
+    share_C: NDArray[np.float64], tries: list[NDArray[np.float64]], grid: tuple[int, int], ratio: tuple[float, float]
+) -> NDArray[np.uint64]:
+    """uint64 (C, W): a bit for each hidden patch; a try is four numbers an image in [0, 1), (4, C)."""
+    height, width = grid
+    of_rows, of_columns = _stretches(grid, 0), _stretches(grid, 1)
+    left_over_C = np.floor((ratio[0] + (ratio[1] - ratio[0]) * share_C) * height * width)
+    hidden_CW = np.zeros((len(share_C), _words(grid)), np.uint64)
+    for area_u, shape_u, top_u, left_u in tries:
+        area = FEWEST_IN_BLOCK + np.maximum(left_over_C - FEWEST_IN_BLOCK, 1 - FEWEST_IN_BLOCK) * area_u
+        aspect = np.exp((1 - 2 * shape_u) * math.log(FLATTEST_BLOCK))
+        tall, wide = np.rint(np.sqrt(area * aspect)), np.rint(np.sqrt(area / aspect))
+        block_CW = (
+            of_rows[_stretch(height, np.minimum(tall, height), top_u)]
+            & of_columns[_stretch(width, np.minimum(wide, width), left_u)]
+        )
+        new_C = np.bitwise_count(block_CW & ~hidden_CW).sum(axis=1, dtype=np.int64)
+        fits_C = (tall < height) & (wide < width) & (new_C <= left_over_C)
+        hidden_CW |= block_CW * fits_C[:, None]
+        left_over_C -= new_C * fits_C
+    return hidden_CW
+
+
+def _words(grid: tuple[int, int]) -> int:
+    """Words of 64 bits that a bit for each patch takes."""
+    return -(-grid[0] * grid[1] // 64)
+
+
+def _stretch(side: int, length_B: NDArray[np.float64], place_u: NDArray[np.float64]) -> NDArray[np.int64]:
+    """int64 (B,): where `_stretches` has those of `length_B` that start at a share `place_u` of the places there are."""
+    start = np.floor(place_u * (side - length_B + 1))
+    numbers: NDArray[np.int64] = (length_B * side + start).astype(np.int64)
+    return numbers
+
+
+@cache
+def _stretches(grid: tuple[int, int], axis: int) -> NDArray[np.uint64]:
+    """uint64 ((side + 1) * side, W): a bit for each patch of the whole rows (axis 0) or columns that are one of `length` from
+    `start` on, at `length * side + start`."""
+    side = grid[axis]
+    length, start, place = np.ogrid[: side + 1, :side, :side]
+    inside = ((place >= start) & (place < start + length)).reshape(-1, side)
+    patches = np.repeat(inside, grid[1], axis=1) if axis == 0 else np.tile(inside, grid[0])
+    padded = np.pad(patches, ((0, 0), (0, 64 * _words(grid) - patches.shape[1])))
+    return np.packbits(padded, axis=1).view(np.uint64)
 
 
 def _uniform(keys_B: Tensor, draws: int) -> Tensor:

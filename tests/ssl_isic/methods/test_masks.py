@@ -95,9 +95,13 @@ def test_blocks_hide_as_much_in_as_few_pieces_as_the_official_algorithm(side: in
     assert edges(own) == pytest.approx(edges(theirs), rel=0.04)
 
 
-def test_a_block_is_a_rectangle_of_no_extreme_shape() -> None:
+@pytest.mark.parametrize("grid", [(8, 8), (6, 12), (16, 5)])
+def test_a_block_is_a_rectangle_of_no_extreme_shape_anywhere_in_the_grid(grid: tuple[int, int]) -> None:
     """Four patches in one rectangle, at an aspect of 0.3 to 1 / 0.3 before rounding."""
-    masks = block_masks(image_keys(0, MANY), (8, 8), 1.0, (4 / 64, 4 / 64))
+    share = 4.01 / (grid[0] * grid[1])
+    masks = block_masks(image_keys(0, MANY), grid, 1.0, (share, share))
+    assert masks.shape == (len(MANY), *grid)
+    assert masks.any(dim=0).all()
     tall, wide = masks.any(dim=2).sum(dim=1), masks.any(dim=1).sum(dim=1)
     filled = (masks.sum(dim=(1, 2)) == 4) & (tall * wide == 4)
     assert filled.float().mean() > 0.3
