@@ -11,6 +11,8 @@ def across_views(target_TBK: Tensor, log_p_VBK: Tensor) -> Tensor:
 
     Source: Caron et al. 2021, https://arxiv.org/abs/2104.14294, equation 3.
     """
-    entropy_TV = -torch.einsum("tbk,vbk->tv", target_TBK, log_p_VBK) / target_TBK.shape[1]
-    same = entropy_TV.diagonal()
-    return (entropy_TV.sum() - same.sum()) / (entropy_TV.numel() - len(same))
+    teachers, images = target_TBK.shape[:2]
+    # sums over views first: a product of each two would contract over B * K at once, on few of a GPU's processors
+    all_pairs = (target_TBK.sum(dim=0) * log_p_VBK.sum(dim=0)).sum()
+    same_view = (target_TBK * log_p_VBK[:teachers]).sum()
+    return (same_view - all_pairs) / (images * teachers * (len(log_p_VBK) - 1))

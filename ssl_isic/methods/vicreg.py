@@ -130,11 +130,17 @@ def variance_term(z_NP: Tensor) -> Tensor:
 def covariance_term(z_NP: Tensor) -> Tensor:
     """Sum of the squared covariances of each two different dimensions, over the number of dimensions.
 
+    Those of all pairs sum to as much as the squared products of each two images, of which there are fewer where N < P.
+
     Source: Bardes et al. 2022, equations 3 and 4.
     """
+    images, width = z_NP.shape
     centered_NP = z_NP - z_NP.mean(dim=0)
-    covariance_PP = centered_NP.T @ centered_NP / (len(z_NP) - 1)
-    return covariance_PP.fill_diagonal_(0).square().sum() / z_NP.shape[1]
+    if width <= images:
+        return (centered_NP.T @ centered_NP / (images - 1)).fill_diagonal_(0).square().sum() / width
+    all_pairs = (centered_NP @ centered_NP.T / (images - 1)).square().sum()
+    variance_P = centered_NP.square().sum(dim=0) / (images - 1)
+    return (all_pairs - variance_P.square().sum()) / width
 
 
 def _expander(config: VICRegConfig, width: int) -> ProjectionHead:

@@ -55,8 +55,10 @@ def terms(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return invariance, variance, covariance
 
 
-def test_the_loss_and_its_terms_are_those_of_the_paper() -> None:
-    task, batch = build(invariance_weight=3, variance_weight=5, covariance_weight=7), batch_of(5)
+@pytest.mark.parametrize("projection_size", [16, 5, 3])
+def test_the_loss_and_its_terms_are_those_of_the_paper(projection_size: int) -> None:
+    weights = {"invariance_weight": 3, "variance_weight": 5, "covariance_weight": 7}
+    task, batch = build(projection_size=projection_size, **weights), batch_of(5)
     outputs = task(batch, step=0)
     invariance, variance, covariance = terms(*projections(task, batch))
     assert outputs["invariance"].item() == pytest.approx(invariance.item(), rel=1e-4)
