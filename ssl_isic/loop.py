@@ -193,7 +193,7 @@ def fit(
     agreement = StopAgreement(accelerator, progress.step)
     with lock, StopRequest() as stop, log:
         if evaluate is not None and evaluate_first and progress.step == 0:
-            log.metrics(_evaluated(evaluate, task, network))
+            log.metrics(_evaluated(evaluate, task, network, config.compile))
         while progress.step < total:
             _set_schedules(optimizer, schedules, progress.step)
             stepper.step(progress.step, batches)
@@ -204,7 +204,7 @@ def fit(
                 if guard is not None:
                     _heed(guard, progress, row, accelerator)
             if evaluate is not None and is_due(progress.step, evaluate_every, total):
-                log.metrics(_evaluated(evaluate, task, network))
+                log.metrics(_evaluated(evaluate, task, network, config.compile))
             if is_due(progress.step, config.save_every, total) or stopping:
                 log.check()
                 share_buffers(task, accelerator)
@@ -243,12 +243,10 @@ def prepare_training(
 
 
 def _fused(accelerator: Accelerator) -> bool | None:
-    """Whether AdamW is fused. A scaler of fp16 could not skip its steps, and with FSDP it has not been tried."""
+    """Whether AdamW is fused: not where a scaler of fp16 has to be able to skip its steps."""
     if accelerator.device.type == "cpu":
         return True
-    return (
-        None if is_sharded(accelerator) or accelerator.mixed_precision == "fp16" else accelerator.device.type == "cuda"
-    )
+    return None if accelerator.mixed_precision == "fp16" else accelerator.device.type == "cuda"
 
 
 def sync_batch_norm(task: nn.Module) -> None:
@@ -278,10 +276,11 @@ def _heed(guard: CollapseGuard, progress: Progress, row: dict[str, float], accel
         tqdm.write(f"warning: {seen}")
 
 
-def _evaluated(evaluate: Evaluator, task: Task, network: WholeNetwork) -> dict[str, float]:
+def _evaluated(evaluate: Evaluator, task: Task, network: WholeNetwork, compiled: bool) -> dict[str, float]:
+    """What `evaluate` yields. Without compiling: each size of its batches would take longer to compile than to look at."""
     task.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), torch.compiler.set_stance("force_eager") if compiled else nullcontext():
             return dict(evaluate(network.current()))
     finally:
         task.train()

@@ -97,7 +97,8 @@ def start_moments(optimizer: torch.optim.Optimizer) -> None:
         for parameter in group["params"]:
             optimizer.state[parameter] = {name: torch.zeros_like(parameter) for name in names}
             if "betas" in group:
-                optimizer.state[parameter]["step"] = torch.tensor(0.0)
+                device = parameter.device if group["fused"] else torch.device("cpu")
+                optimizer.state[parameter]["step"] = torch.zeros((), device=device)
 
 
 def share_buffers(task: Task, accelerator: Accelerator) -> None:

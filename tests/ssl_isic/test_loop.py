@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from accelerate.utils import set_seed
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -388,6 +389,32 @@ def test_batch_norm_over_ranks_computes_what_it_did(model: str) -> None:
     sync_batch_norm(task)
     assert torch.equal(task.exported()(images), before)
     assert sum(isinstance(module, nn.SyncBatchNorm) for module in task.modules()) == norms > 10
+
+
+def test_a_look_takes_the_network_as_it_is_and_compiles_nothing() -> None:
+    task = SimCLRConfig(hidden_size=32, projection_size=16).build(
+        BackboneConfig(model="test_resnet"), RunShape(32, 1, 1)
+    )
+    compiled = list[int]()
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        compiled.append(len(inputs))
+        return graph.forward
+
+    accelerator = Accelerator(cpu=True)
+    task.exported().compile(backend=backend, dynamic=False)
+
+    def sizes(network: nn.Module) -> Iterator[tuple[str, float]]:
+        for images in (4, 3):
+            yield f"of_{images}", float(network(torch.ones(images, 3, 32, 32)).norm())
+
+    network = ssl_isic.loop.WholeNetwork(task, accelerator)
+    looked_at = ssl_isic.loop._evaluated(sizes, task, network, compiled=True)
+    assert not compiled
+    assert task.training
+    with torch.no_grad():
+        assert dict(sizes(task.eval().exported())) == pytest.approx(looked_at)
+    assert len(compiled) == 2
 
 
 @pytest.mark.parametrize("method", [SIMCLR, DINO_VIT])
