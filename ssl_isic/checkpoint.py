@@ -24,11 +24,12 @@ from ssl_isic.files import full_disk_named
 @dataclass
 class Progress:
     """Where a run stands: optimizer steps done, the images that did not decode so far, by id, and since which step the
-    collapse guard has seen a sign."""
+    collapse guard has seen a sign, and how small a standard deviation it was."""
 
     step: int = 0
     bad_images: list[str] = field(default_factory=list)
     collapsing_since: int | None = None
+    collapsing_std: float | None = None
 
 
 def save_checkpoint(accelerator: Accelerator, folder: Path, progress: Progress, keep: int) -> None:

@@ -181,7 +181,7 @@ def fit(
     saved = list_checkpoints(folder)
     progress = load_checkpoint(accelerator, saved[-1]) if saved else Progress()
     if guard is not None:
-        guard.since = progress.collapsing_since
+        guard.since, guard.std_since = progress.collapsing_since, progress.collapsing_std
     stream = TrainingStream(order, layout, progress.step, total, dataset.pool.lookahead)
     on_gpu = accelerator.device.type == "cuda"
     batches = training_loader(dataset, stream, loader, pin_memory=on_gpu)
@@ -264,7 +264,7 @@ def _set_schedules(optimizer: torch.optim.Optimizer, schedules: Schedules, step:
 def _heed(guard: CollapseGuard, progress: Progress, row: dict[str, float], accelerator: Accelerator) -> None:
     """Stop, or warn, when the guard has seen a collapse. The row is the same on all ranks."""
     seen = guard.look(progress.step, row)
-    progress.collapsing_since = guard.since
+    progress.collapsing_since, progress.collapsing_std = guard.since, guard.std_since
     if seen is None:
         return
     if guard.action == "stop":

@@ -1,6 +1,5 @@
 """How a student is asked to match its teacher: on other views of the same image, never on the same view."""
 
-import torch
 from torch import Tensor
 
 
