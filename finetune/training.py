@@ -97,6 +97,7 @@ def finetune(config: FinetuneConfig) -> Path:
 def start_run(config: FinetuneConfig, labelled: Labelled) -> Accelerator:
     """Make the run's folder, say where its data came from, and print what the user should know about them."""
     accelerator = build_accelerator(config.loop, config.run_dir)
+    config = config.model_copy(update={"loop": config.loop.as_launched(accelerator)})
     check_whole(accelerator, "fine-tuning")
     views = train_view(config.views, config.image_size)  # refuses a wrong preset before the folder is made a run of it
     if accelerator.is_main_process:

@@ -9,27 +9,33 @@ no state: every step seeds itself, see `stepper.seed_step`.
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from safetensors import SafetensorError
+from torch import Tensor, nn
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.nn.parallel import DistributedDataParallel
 
 from ssl_isic.errors import InputError
 from ssl_isic.files import full_disk_named
+
+WRAPPED = "module."
+"""What DistributedDataParallel puts in front of the names of weights."""
 
 
 @dataclass
 class Progress:
     """Where a run stands: optimizer steps done, the images that did not decode so far, by id, and since which step the
-    collapse guard has seen a sign, and how small a standard deviation it was."""
+    collapse guard has seen a sign."""
 
     step: int = 0
     bad_images: list[str] = field(default_factory=list)
     collapsing_since: int | None = None
-    collapsing_std: float | None = None
 
 
 def save_checkpoint(accelerator: Accelerator, folder: Path, progress: Progress, keep: int) -> None:
@@ -44,7 +50,7 @@ def save_checkpoint(accelerator: Accelerator, folder: Path, progress: Progress, 
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
     accelerator.wait_for_everyone()
-    with full_disk_named(partial):
+    with full_disk_named(partial), _names_of_one_process(accelerator):
         accelerator.save_state(str(partial), safe_serialization=True)
         if accelerator.is_main_process:
             (partial / "progress.json").write_text(json.dumps(asdict(progress)))
@@ -67,7 +73,8 @@ def load_checkpoint(accelerator: Accelerator, path: Path) -> Progress:
         )
     try:
         progress = Progress(**json.loads((path / "progress.json").read_text()))
-        accelerator.load_state(str(path))
+        with _names_of_one_process(accelerator):
+            accelerator.load_state(str(path))
     except (OSError, TypeError, ValueError, RuntimeError, SafetensorError, CheckpointException) as error:
         reason = _reason(error)
         raise InputError(
@@ -79,6 +86,29 @@ def load_checkpoint(accelerator: Accelerator, path: Path) -> Progress:
 def list_checkpoints(folder: Path) -> list[Path]:
     """Complete checkpoints in `folder`, oldest first."""
     return sorted(folder.glob("step-*"))
+
+
+@contextmanager
+def _names_of_one_process(accelerator: Accelerator) -> Iterator[None]:
+    """Save and load weights by the task's own names, without those of what several processes wrap it in."""
+
+    def unwrapped(models: list[nn.Module], weights: list[dict[str, Tensor]], _: str) -> None:
+        weights[:] = [
+            {name.removeprefix(WRAPPED): value for name, value in of_model.items()}
+            if isinstance(model, DistributedDataParallel)
+            else of_model
+            for model, of_model in zip(models, weights, strict=False)  # FSDP saves its shares elsewhere
+        ]
+
+    def unwrap(models: list[nn.Module], _: str) -> None:
+        models[:] = [model.module if isinstance(model, DistributedDataParallel) else model for model in models]
+
+    hooks = accelerator.register_save_state_pre_hook(unwrapped), accelerator.register_load_state_pre_hook(unwrap)
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _reason(error: BaseException) -> str:

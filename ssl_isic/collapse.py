@@ -11,7 +11,6 @@ ALIKE_SHARE_OF_ENTROPY = 0.9995
 MOST_VARIANCE_PENALTY = 0.9
 PATIENCE_STEPS = 20
 FIRST_STEP = 40
-RISE = 1.5
 
 
 def collapse_sign(row: Mapping[str, float], prototypes: int | None, images: int) -> str | None:
@@ -43,10 +42,7 @@ def collapse_sign(row: Mapping[str, float], prototypes: int | None, images: int)
 
 @dataclass
 class CollapseGuard:
-    """Looks at each row of metrics, and speaks once when a sign has stayed for 20 steps after the first 40.
-
-    They begin anew when a standard deviation is under 0.05 and half as large again as it was: the network begins to tell
-    images apart. Those with LayerScale (DINOv2's) start with features that are nearly the same.
+    """Looks at each row of metrics, and speaks once when a sign has stayed for 20 steps after the first 40 and `quiet_steps`.
 
     `images` is how many distributions the teacher's mean is taken over: the global crops of a micro-batch of one rank.
     """
@@ -54,22 +50,19 @@ class CollapseGuard:
     action: Literal["stop", "warn"]
     prototypes: int | None
     images: int
+    quiet_steps: int = 0
+    """Steps more at first, in which a network that starts with features nearly the same learns to tell images apart."""
     since: int | None = None
     """The step of the first row with a sign, of those that all had one."""
-    std_since: float | None = None
-    """The smallest standard deviation in that row, where it was under 0.05."""
     _has_spoken: bool = field(default=False, init=False)
 
     def look(self, step: int, row: Mapping[str, float]) -> str | None:
         """What was seen, when it is time to say so."""
-        sign = collapse_sign(row, self.prototypes, self.images) if step >= FIRST_STEP else None
+        sign = collapse_sign(row, self.prototypes, self.images) if step >= FIRST_STEP + self.quiet_steps else None
         if sign is None:
-            self.since, self.std_since, self._has_spoken = None, None, False
+            self.since, self._has_spoken = None, False
             return None
-        small = min((value for name, value in row.items() if name.endswith("_std") and value < LEAST_STD), default=None)
-        rises = small is not None and self.std_since is not None and small > RISE * self.std_since
-        if self.since is None or rises:
-            self.since, self.std_since = step, small
+        self.since = step if self.since is None else self.since
         if step - self.since < PATIENCE_STEPS or self._has_spoken:
             return None
         self._has_spoken = True

@@ -48,7 +48,8 @@ def fill_defaults(config: PretrainConfig) -> Filled:
         total_steps=total_steps(filled.config.loop, order),
         is_vit=is_vision_transformer(config.backbone),
         pretrained=config.backbone.weights is not None,
-        optimizer=config.optim.name if "name" in config.optim.model_fields_set else None,
+        optimizer=config.optim.name if _is_set(config, "optim.name") else None,
+        lr=config.optim.lr if _is_set(config, "optim.lr") else None,
         second_view=config.data.second_view,
     )
     rules = config.method.defaults(facts)
@@ -112,6 +113,13 @@ def _view_sides(config: PretrainConfig) -> list[Default]:
 
 
 def _check_optimizer(config: PretrainConfig, facts: DataFacts, rules: list[Default]) -> None:
+    batch = config.optim.lr_batch_size if _is_set(config, "optim.lr_batch_size") else None
+    has_batch = any(rule.key == "optim.lr_batch_size" and rule.value is None for rule in rules)
+    if batch is not None and has_batch and facts.lr is None:
+        raise InputError(
+            f"optim.lr_batch_size={batch}: the learning rate of {config.method.name} would be scaled twice, since its rule has "
+            "the batch in it; set optim.lr too, or leave it out"
+        )
     made_for = {rule.value for rule in rules if rule.key == "optim.name"}
     if facts.optimizer and made_for - {facts.optimizer} and not _is_set(config, "optim.lr"):
         raise InputError(

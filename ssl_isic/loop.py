@@ -80,6 +80,10 @@ class LoopConfig(Config):
     trackers: list[str] = []
     """Accelerate's trackers to log to as well: tensorboard, wandb, mlflow, ..."""
 
+    def as_launched(self, accelerator: Accelerator) -> "LoopConfig":
+        """With the precision that was left to the launcher: a run goes on with that, or is refused."""
+        return self.model_copy(update={"mixed_precision": accelerator.mixed_precision})
+
 
 @dataclass(frozen=True)
 class Schedules:
@@ -181,7 +185,7 @@ def fit(
     saved = list_checkpoints(folder)
     progress = load_checkpoint(accelerator, saved[-1]) if saved else Progress()
     if guard is not None:
-        guard.since, guard.std_since = progress.collapsing_since, progress.collapsing_std
+        guard.since = progress.collapsing_since
     stream = TrainingStream(order, layout, progress.step, total, dataset.pool.lookahead)
     on_gpu = accelerator.device.type == "cuda"
     batches = training_loader(dataset, stream, loader, pin_memory=on_gpu)
@@ -230,6 +234,8 @@ def prepare_training(
     if config.compile:
         for network in task.networks():
             network.compile(dynamic=False)  # a graph for each size: those for all sizes are slower
+        if task.recomputes:  # outside of DDP, which would cut the graphs of the first time only
+            torch._dynamo.config.optimize_ddp = False
     task.train()
     groups = standing_still(task.parameter_groups(), task.held_first(), heads_first)
     optimizer = build_optimizer(optim.name, groups, optim.betas, fused=_fused(accelerator))
@@ -264,7 +270,7 @@ def _set_schedules(optimizer: torch.optim.Optimizer, schedules: Schedules, step:
 def _heed(guard: CollapseGuard, progress: Progress, row: dict[str, float], accelerator: Accelerator) -> None:
     """Stop, or warn, when the guard has seen a collapse. The row is the same on all ranks."""
     seen = guard.look(progress.step, row)
-    progress.collapsing_since, progress.collapsing_std = guard.since, guard.std_since
+    progress.collapsing_since = guard.since
     if seen is None:
         return
     if guard.action == "stop":

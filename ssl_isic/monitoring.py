@@ -23,6 +23,7 @@ from ssl_isic.evaluation.neighbours import knn_scores
 from ssl_isic.evaluation.probe import linear_probe
 from ssl_isic.evaluation.source import Embedder
 from ssl_isic.evaluation.spectrum import ALPHA_RANKS, alignment, alpha_req, rankme, uniformity
+from ssl_isic.methods.diagnostics import feature_std
 from ssl_isic.metrics import partial_auc, roc_auc
 from ssl_isic.pool import Pool
 
@@ -160,6 +161,7 @@ class Monitor:
         if np.linalg.matrix_rank(features[:FEWEST]) > ALPHA_RANKS[0] + 2:  # a spectrum of fewer values has no slope
             yield "held_out_rankme", rankme(features)
             yield "held_out_alpha_req", alpha_req(features)
+        yield "held_out_feature_std", float(feature_std(torch.from_numpy(features)))
         yield "held_out_alignment", alignment(features, turned)
         yield "held_out_uniformity", uniformity(features)
         target, groups = self.held_out.target, self.held_out.groups

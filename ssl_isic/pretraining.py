@@ -20,6 +20,7 @@ from ssl_isic.data.views import SeededViews, ViewsConfig
 from ssl_isic.errors import InputError
 from ssl_isic.loop import LoopConfig, build_accelerator, fit, start_trackers, total_steps
 from ssl_isic.methods import MethodConfig
+from ssl_isic.methods.diagnostics import starts_alike
 from ssl_isic.methods.method import RunShape
 from ssl_isic.methods.multicrop import GLOBAL_CROPS
 from ssl_isic.methods.simclr import SimCLRConfig
@@ -29,6 +30,9 @@ from ssl_isic.pool import Kind, Pool, PoolConfig
 from ssl_isic.run_curves import CurvesConfig, draw_curves
 from ssl_isic.run_folder import open_run, write_provenance
 from ssl_isic.task import Task
+
+SLOW_START_STEPS = 500
+"""For which signs of a collapse do not count, or longer where the learning rate rises longer, if features start alike."""
 
 
 class PretrainConfig(Config):
@@ -100,14 +104,15 @@ def pretrain(config: PretrainConfig, rules: Mapping[str, str] | None = None) -> 
     held_out = hold_out(config.monitor, pool, config.seed)
     views = config.method.build_views(config.views)
     accelerator = build_accelerator(config.loop, config.run_dir)
-    micro_batch = _micro_batch(config.loop, accelerator)
+    config = config.model_copy(update={"loop": config.loop.as_launched(accelerator)})
     trained_on = pool.without(np.union1d(held_out.left_out, pool.repeated))
     remarks = pool.remarks(trained_on, config.group_columns())
     order = pool.order(trained_on, config.seed)
+    micro_batch = _micro_batch(config.loop, len(order), accelerator)
     dataset = pool.dataset(trained_on, views, config.seed, config.group_columns())
     set_seed(config.seed)
     task = _task(config, order)
-    _check_sizes(task, views, config.views)
+    _check_views(task, views, config)
     pool.images.cache(config.data, show=accelerator.is_main_process)
     if accelerator.is_main_process:
         open_run(config.run_dir, config, inputs)
@@ -118,7 +123,16 @@ def pretrain(config: PretrainConfig, rules: Mapping[str, str] | None = None) -> 
         accelerator.print(
             f"{pool.repeated.size} images are left out: an earlier source has an image of the same isic_id"
         )
-    for remark in [*remarks, held_out.remark(config.monitor)]:
+    if config.backbone.freeze_stages and config.backbone.weights is None:
+        remarks.append(f"backbone.freeze_stages={config.backbone.freeze_stages}: these stages keep random weights")
+    steps = steps_per_epoch(order, config.loop.batch_size)
+    guard = _guard(config, task, micro_batch, steps)
+    if guard is not None and guard.quiet_steps:
+        remarks.append(
+            f"{config.backbone.model} starts with nearly the same features for all images: signs of a collapse count after "
+            f"{guard.quiet_steps} steps"
+        )
+    for remark in [*remarks, *task.remarks(), held_out.remark(config.monitor)]:
         accelerator.print(remark)
     accelerator.print(
         f"batch {config.loop.batch_size} = micro-batch {micro_batch} x world size {accelerator.num_processes} x "
@@ -128,7 +142,6 @@ def pretrain(config: PretrainConfig, rules: Mapping[str, str] | None = None) -> 
         accelerator.print(f"{key}={reduce(getattr, key.split('.'), config)}: {rule}")
     accelerator.wait_for_everyone()
     pool.images.keep(held_out.indices)
-    steps = steps_per_epoch(order, config.loop.batch_size)
     looks = len(held_out.indices) > 0
     watching = config.data.model_copy(update={"workers": 0})  # it looks at too few images to start processes for
     network = fit(
@@ -144,7 +157,7 @@ def pretrain(config: PretrainConfig, rules: Mapping[str, str] | None = None) -> 
         evaluate=Monitor(pool, held_out, config.views.size, watching, accelerator) if looks else None,
         evaluate_every=max(1, round(config.monitor.every_epochs * steps)),
         evaluate_first=True,
-        guard=_guard(config, micro_batch),
+        guard=guard,
         title=config.method.name,
     )
     folder = config.run_dir / "backbone"
@@ -165,14 +178,25 @@ def _task(config: PretrainConfig, order: Order) -> Task:
     return config.method.build(config.backbone, RunShape(config.views.size, steps, total_steps(config.loop, order)))
 
 
-def _check_sizes(task: Task, views: SeededViews, config: ViewsConfig) -> None:
-    blank = np.zeros((config.size, config.size, 3), np.uint8)
-    for side in {view.shape[0] for view in views(blank, seed=(0,))}:
-        check_input_size(task.exported(), side, "views.size" if side == config.size else "views.local_size")
+def _check_views(task: Task, views: SeededViews, config: PretrainConfig) -> None:
+    size = config.views.size
+    sides = [view.shape[0] for view in views(np.zeros((size, size, 3), np.uint8), seed=(0,))]
+    if len(sides) == 1 and config.data.second_view != "itself":
+        raise InputError(
+            f"data.second_view={config.data.second_view}: method {config.method.name} takes one view of an image; leave it out"
+        )
+    for side in set(sides):
+        check_input_size(task.exported(), side, "views.size" if side == size else "views.local_size")
 
 
-def _micro_batch(config: LoopConfig, accelerator: Accelerator) -> int:
-    """Images of one forward pass. InputError where there are too few to be compared."""
+def _micro_batch(config: LoopConfig, images: int, accelerator: Accelerator) -> int:
+    """Images of one forward pass, of an epoch of `images`. InputError where there are too few to be compared."""
+    ranks = accelerator.num_processes
+    if ranks > 1 and images < 2 * ranks * config.accumulate:
+        raise InputError(
+            f"{images} images are too few for {ranks} processes x loop.accumulate={config.accumulate}, which take two each; "
+            f"launch {max(1, images // (2 * config.accumulate))} at most"
+        )
     layout = BatchLayout(config.batch_size, config.accumulate, accelerator.process_index, accelerator.num_processes)
     if layout.micro_batch < 2:
         raise InputError(
@@ -182,8 +206,11 @@ def _micro_batch(config: LoopConfig, accelerator: Accelerator) -> int:
     return layout.micro_batch
 
 
-def _guard(config: PretrainConfig, micro_batch: int) -> CollapseGuard | None:
+def _guard(config: PretrainConfig, task: Task, micro_batch: int, steps_an_epoch: int) -> CollapseGuard | None:
     if config.monitor.collapse == "ignore":
         return None
     prototypes: int | None = getattr(config.method, "prototypes", None)
-    return CollapseGuard(config.monitor.collapse, prototypes, GLOBAL_CROPS * micro_batch)
+    quiet = 0
+    if starts_alike(task.exported(), config.views.size):
+        quiet = max(SLOW_START_STEPS, round(config.optim.warmup_epochs * steps_an_epoch))
+    return CollapseGuard(config.monitor.collapse, prototypes, GLOBAL_CROPS * micro_batch, quiet)

@@ -62,7 +62,9 @@ class Stepper:
             norm = self.accelerator.clip_grad_norm_(self.task.parameters(), self.clip_norm)
             self.log.add({"grad_norm": whole(norm)}, step)
         self.optimizer.step()
-        if hooks and not self.accelerator.optimizer_step_was_skipped:
+        if hooks and self.accelerator.optimizer_step_was_skipped:
+            hooks.after_skipped_step()
+        elif hooks:
             hooks.after_step(step)
         self.log.stepped()
 

@@ -18,6 +18,9 @@ class Task(nn.Module, ABC):
     The loss is computed inside `forward`, because DDP's gradient synchronisation and autocast attach there.
     """
 
+    recomputes = False
+    """Whether its networks run a second time in the backward pass, of their own accord."""
+
     @abstractmethod
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """`loss`, a scalar to minimise, and other scalars to log. `step` counts optimizer steps from 0."""
@@ -34,6 +37,10 @@ class Task(nn.Module, ABC):
     @abstractmethod
     def networks(self) -> list[nn.Module]:
         """What torch.compile may compile: the timm models inside, or the parts of them that are called."""
+
+    def remarks(self) -> list[str]:
+        """What to know before the run begins, a line each."""
+        return []
 
     def held_first(self) -> Iterable[nn.Parameter]:
         """What stands still while new heads learn (`optim.heads_first_epochs`): all of the networks."""
@@ -55,6 +62,10 @@ class StepHooks(ABC):
     @abstractmethod
     def after_step(self, step: int) -> None:
         """Called once after each optimizer step that really happened, never once per micro-batch."""
+
+    @abstractmethod
+    def after_skipped_step(self) -> None:
+        """Called instead of it where fp16's scaler left a step out: what was gathered for the step is to be forgotten."""
 
 
 def full_precision(tensor: Tensor) -> AbstractContextManager[Any]:

@@ -22,6 +22,10 @@ class Centering(nn.Module, ABC):
     def after_step(self) -> None:
         """Called once after each optimizer step, on every rank."""
 
+    @abstractmethod
+    def forget(self) -> None:
+        """Called instead of it where the step was left out."""
+
 
 class SinkhornCentering(Centering):
     """Sinkhorn-Knopp over the rows of all ranks: as many rows for each prototype. Nothing is remembered between steps."""
@@ -35,6 +39,9 @@ class SinkhornCentering(Centering):
 
     def after_step(self) -> None:
         """There is nothing to move."""
+
+    def forget(self) -> None:
+        """There is nothing to forget."""
 
 
 class MovingCenter(Centering):
@@ -65,6 +72,10 @@ class MovingCenter(Centering):
         total, rows = _of_all_ranks(total).sum(dim=0), _of_all_ranks(rows).sum(dim=0)
         mean = torch.where(rows > 0, total / rows, self.center)
         self.center.lerp_(mean, 1 - self.momentum)
+        self.seen.clear()
+
+    def forget(self) -> None:
+        """Leave out the rows seen since the last step."""
         self.seen.clear()
 
 

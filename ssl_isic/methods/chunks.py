@@ -1,5 +1,6 @@
 """A large batch through a backbone in chunks: the memory of one chunk, the gradient of the whole batch."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -11,7 +12,8 @@ from torch.utils.checkpoint import checkpoint
 
 
 def in_chunks(forward: Callable[[Tensor], Tensor], images: Tensor, chunk: int | None, module: nn.Module) -> Tensor:
-    """`forward(images)` (N, D) from chunks of `chunk` images, whose activations are computed again in the backward pass.
+    """`forward(images)` (N, D) from equal chunks of up to `chunk` images, whose activations are computed again in the backward
+    pass.
 
     With a loss over the whole of the result this is GradCache: the gradient of the whole batch, as far as `forward` treats
     images apart. Batch norm sees a chunk at a time, and `module`'s running statistics move once a chunk.
@@ -24,14 +26,19 @@ def in_chunks(forward: Callable[[Tensor], Tensor], images: Tensor, chunk: int | 
     def contexts() -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
         return nullcontext(), _statistics_kept(module)
 
-    parts = [checkpoint(forward, part, use_reentrant=False, context_fn=contexts) for part in torch.split(images, chunk)]
-    return torch.cat(parts)
+    parts = torch.tensor_split(images, math.ceil(len(images) / chunk))
+    return torch.cat([checkpoint(forward, part, use_reentrant=False, context_fn=contexts) for part in parts])
+
+
+def batch_norms(module: nn.Module) -> list[_BatchNorm]:
+    """The layers of `module` that see the images of a chunk together."""
+    return [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
 
 
 @contextmanager
 def _statistics_kept(module: nn.Module) -> Iterator[None]:
     """Leave running statistics alone: the second pass over a chunk must not count it twice."""
-    layers = [layer for layer in module.modules() if isinstance(layer, _BatchNorm) and layer.track_running_stats]
+    layers = [layer for layer in batch_norms(module) if layer.track_running_stats]
     momenta = [layer.momentum for layer in layers]
     counts = [layer.num_batches_tracked for layer in layers if layer.num_batches_tracked is not None]
     before = [count.clone() for count in counts]

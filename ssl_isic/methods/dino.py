@@ -20,7 +20,7 @@ from ssl_isic.data.views import SeededViews, ViewsConfig, dino_views
 from ssl_isic.methods.centering import build_centering
 from ssl_isic.methods.diagnostics import feature_std, prototype_entropies
 from ssl_isic.methods.matching import across_views
-from ssl_isic.methods.method import DataFacts, Default, MethodSettings, RunShape, crop_defaults
+from ssl_isic.methods.method import DataFacts, Default, MethodSettings, RunShape, crop_defaults, unscaled_lr
 from ssl_isic.methods.multicrop import GLOBAL_CROPS, forward_by_resolution
 from ssl_isic.methods.teacher import (
     TeacherPace,
@@ -92,7 +92,7 @@ class DINOConfig(MethodSettings):
             ),
             Default("optim.name", "adamw", "AdamW for all networks (DINO's authors train ResNets by SGD)"),
             Default("optim.lr", lr, "ViT: 5e-4 x batch / 256 (DINO); convolutional net: 1e-3 x sqrt(batch / 128)"),
-            Default("optim.lr_batch_size", None, "the rule of optim.lr has the batch in it"),
+            unscaled_lr(),
             Default("optim.weight_decay", 0.04, "rises from 0.04 to 0.4 (DINO)"),
             Default("optim.end_weight_decay", 0.4, "rises from 0.04 to 0.4 (DINO)"),
             *crop_defaults(facts, "dino", local=True),
@@ -166,6 +166,10 @@ class DINO(Task, StepHooks):
         move_teacher(self.teacher, self.student, momentum)
         move_teacher(self.teacher_head, self.student_head, momentum)
         self.centering.after_step()
+
+    def after_skipped_step(self) -> None:
+        """Forget what the center has seen."""
+        self.centering.forget()
 
     def _student_outputs(self, views: list[Tensor]) -> Tensor:
         """The student's outputs (V, B, K): the backbone goes over each resolution, the head over all views at once."""

@@ -25,7 +25,7 @@ from ssl_isic.methods.centering import build_centering
 from ssl_isic.methods.diagnostics import feature_std, prototype_entropies
 from ssl_isic.methods.masks import block_masks, image_keys
 from ssl_isic.methods.matching import across_views
-from ssl_isic.methods.method import DataFacts, Default, MethodSettings, RunShape, crop_defaults
+from ssl_isic.methods.method import DataFacts, Default, MethodSettings, RunShape, crop_defaults, unscaled_lr
 from ssl_isic.methods.multicrop import GLOBAL_CROPS, forward_by_resolution
 from ssl_isic.methods.patch_tokens import features_of, layerwise_groups, masked_vit
 from ssl_isic.methods.teacher import (
@@ -106,7 +106,7 @@ class DINOv2Config(MethodSettings):
             Default("backbone.drop_path", 0.1, "of a ViT as a student (DINO; DINOv2's own 0.3 is for larger ones)"),
             Default("optim.name", "adamw", "AdamW for all networks (DINOv2)"),
             Default("optim.lr", lr, "4e-3 x sqrt(batch / 1024) (DINOv2)"),
-            Default("optim.lr_batch_size", None, "the rule of optim.lr has the batch in it"),
+            unscaled_lr(),
             Default("optim.weight_decay", 0.04, "rises from 0.04 to 0.4 (DINOv2)"),
             Default("optim.end_weight_decay", 0.4, "rises from 0.04 to 0.4 (DINOv2)"),
             *crop_defaults(facts, "dinov2", local=True),
@@ -199,6 +199,11 @@ class DINOv2(Task, StepHooks):
             move_teacher(teacher, student, self.pace.momentum_at(step))
         self.centering.after_step()
         self.patch_centering.after_step()
+
+    def after_skipped_step(self) -> None:
+        """Forget what the centers have seen."""
+        self.centering.forget()
+        self.patch_centering.forget()
 
     def _pairs(self) -> list[tuple[nn.Module, nn.Module]]:
         return [

@@ -59,7 +59,7 @@ class LeJEPAConfig(MethodSettings):
         return [
             Default("optim.name", "adamw", "AdamW for all networks (LeJEPA)"),
             Default("optim.lr", LR, "5e-4 (LeJEPA)"),
-            Default("optim.end_lr", LR / 1000, "a thousandth of optim.lr (LeJEPA)"),
+            Default("optim.end_lr", (facts.lr or LR) / 1000, "a thousandth of optim.lr (LeJEPA)"),
             Default("loop.clip_norm", None, "gradients are not clipped (LeJEPA)"),
             Default("optim.lr_batch_size", None, "one learning rate for all batch sizes (LeJEPA)"),
             Default("optim.weight_decay", decay, "5e-2 for a ViT, 5e-4 for a convolutional net (LeJEPA)"),

@@ -15,7 +15,7 @@ from pydantic import Field
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
-from ssl_isic.backbones import BackboneConfig, feature_size, normalization_of
+from ssl_isic.backbones import BackboneConfig, check_input_size, feature_size, normalization_of
 from ssl_isic.data.loading import Batch
 from ssl_isic.data.views import SeededViews, ViewsConfig, mae_view
 from ssl_isic.errors import InputError
@@ -77,6 +77,7 @@ class MAE(Task):
             )
         self.patches: int = vit.patch_embed.num_patches
         self.visible = int(self.patches * (1 - config.mask_ratio))
+        check_input_size(vit, image_size, "views.size")
         if self.visible == 0:
             raise InputError(
                 f"method.mask_ratio={config.mask_ratio} leaves none of the {self.patches} patches of "

@@ -47,6 +47,8 @@ class DataFacts:
     """Whether the backbone is a vision transformer (it cuts the image into patches)."""
     optimizer: str | None
     """The optimizer that the user chose; None leaves it to the method."""
+    lr: float | None = None
+    """The learning rate that the user chose; None leaves it to the method."""
     second_view: Literal["itself", "lesion"] = "itself"
     """What an image is shown beside: itself, or another photograph of its lesion."""
     pretrained: bool = False
@@ -97,6 +99,13 @@ def optimizer_default(facts: DataFacts, lars_from: int, below: str = "adamw") ->
         f"LARS for a convolutional net from random weights with {lars_from} images a step and more{fewer}, else AdamW"
     )
     return Default("optim.name", name, rule)
+
+
+def unscaled_lr() -> Default:
+    """For a method whose rule of the learning rate has the batch in it."""
+    return Default(
+        "optim.lr_batch_size", None, "the rule of optim.lr has the batch in it; one that is set is taken as it is"
+    )
 
 
 def lars_defaults(end_lr: float) -> list[Default]:

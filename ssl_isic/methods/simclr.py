@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from ssl_isic.backbones import BackboneConfig, build_backbone, feature_size, normalization_of
 from ssl_isic.data.loading import Batch
 from ssl_isic.data.views import SeededViews, ViewsConfig, simclr_views
-from ssl_isic.methods.chunks import in_chunks
+from ssl_isic.errors import InputError
+from ssl_isic.methods.chunks import batch_norms, in_chunks
 from ssl_isic.methods.contrast import contrastive_loss
 from ssl_isic.methods.diagnostics import feature_std
 from ssl_isic.methods.method import (
@@ -25,6 +26,7 @@ from ssl_isic.methods.method import (
     crop_defaults,
     lars_defaults,
     optimizer_default,
+    unscaled_lr,
 )
 from ssl_isic.optim import ParameterGroup, parameter_groups
 from ssl_isic.task import Task, full_precision
@@ -45,7 +47,8 @@ class SimCLRConfig(MethodSettings):
     """`lesion` and `patient` leave other images of the same one out of the negatives; they need data.tables. An image that
     a batch holds twice is no negative of itself."""
     chunk: int | None = Field(None, ge=1)
-    """Images that are in the backbone at once; null takes all. The gradient is that of the whole batch (GradCache)."""
+    """Images that are in the backbone at once, at most; null takes all. The gradient is that of the whole batch (GradCache),
+    but for batch norm, which sees so many at a time."""
     hidden_size: int = Field(2048, ge=1)
     """Width of the projection head."""
     projection_size: int = Field(128, ge=1)
@@ -82,7 +85,7 @@ class SimCLRConfig(MethodSettings):
         rules = [
             optimizer,
             Default("optim.lr", lr, lr_rule),
-            Default("optim.lr_batch_size", None, "the rule of optim.lr has the batch in it"),
+            unscaled_lr(),
             Default("optim.weight_decay", decay, decay_rule),
             Default(
                 "method.head_layers",
@@ -105,8 +108,12 @@ class SimCLR(Task):
 
     def __init__(self, config: SimCLRConfig, backbone: BackboneConfig, image_size: int) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.recomputes = config, config.chunk is not None
         self.backbone = build_backbone(backbone, image_size)
+        if config.chunk == 1 and batch_norms(self.backbone):
+            raise InputError(
+                f"method.chunk=1: {backbone.model} has batch norm, which needs two images at least; set 2 or more"
+            )
         self.normalize = normalization_of(self.backbone)
         self.head = SimCLRProjectionHead(
             feature_size(self.backbone),
@@ -136,6 +143,14 @@ class SimCLR(Task):
             "feature_std": feature_std(features_2B_D),
             "projection_std": feature_std(torch.cat([projected_B_P, other_B_P])),
         }
+
+    def remarks(self) -> list[str]:
+        if self.config.chunk is None or not batch_norms(self.backbone):
+            return []
+        return [
+            f"method.chunk={self.config.chunk}: batch norm sees no more images than that at a time, and gradients are not "
+            "those of the whole batch; without it, as in a ViT or resnet50_gn, they are"
+        ]
 
     def parameter_groups(self) -> list[ParameterGroup]:
         return parameter_groups(self.parameters())

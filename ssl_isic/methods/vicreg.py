@@ -24,6 +24,7 @@ from ssl_isic.methods.method import (
     crop_defaults,
     lars_defaults,
     optimizer_default,
+    unscaled_lr,
 )
 from ssl_isic.methods.ranks import gathered
 from ssl_isic.optim import ParameterGroup, parameter_groups
@@ -67,9 +68,9 @@ class VICRegConfig(MethodSettings):
             Default(
                 "optim.lr", lr, f"x batch / 256: 0.2 with LARS (VICReg); 5e-4 with AdamW, {MOST_ADAMW_LR:g} at most"
             ),
-            Default("optim.lr_batch_size", None, "the rule of optim.lr has the batch in it"),
+            unscaled_lr(),
             Default("optim.weight_decay", 1e-6 if lars else 0.01, "1e-6 with LARS (VICReg), 0.01 with AdamW"),
-            *(lars_defaults(end_lr=1e-3 * lr) if lars else []),
+            *(lars_defaults(end_lr=1e-3 * (facts.lr or lr)) if lars else []),
             *crop_defaults(facts, "simclr"),
         ]
 

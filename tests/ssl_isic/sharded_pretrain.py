@@ -4,16 +4,18 @@
 
 Accelerate takes up FSDP only where the processes came up as those of GPUs (AcceleratorState in its state.py); here they
 are told so on gloo. All that follows is Accelerate's and torch's own: sharding, clipping, optimizer, checkpoints.
-DIE_AT=STEP kills the first rank, without a word, when that step begins.
+DIE_AT=STEP kills the first rank, without a word, when that step begins. COMPILE_WITH=BACKEND is torch.compile's, where the
+machine has no compiler for its own.
 """
 
 import os
 import signal
 import sys
+from functools import partialmethod
 
 from accelerate import PartialState
 from accelerate.utils import DistributedType
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssl_isic.data.loading import Batch
 from ssl_isic.methods.dino import DINO
@@ -36,6 +38,8 @@ def die_at(step: int, task_type: type[Task]) -> None:
 if __name__ == "__main__":
     if "ACCELERATE_USE_FSDP" in os.environ:
         PartialState(cpu=True).distributed_type = DistributedType.MULTI_GPU
+    if "COMPILE_WITH" in os.environ:
+        nn.Module.compile = partialmethod(nn.Module.compile, backend=os.environ["COMPILE_WITH"])  # type: ignore[method-assign,assignment]
     if "DIE_AT" in os.environ:
         for task_type in (DINO, SimCLR):
             die_at(int(os.environ["DIE_AT"]), task_type)

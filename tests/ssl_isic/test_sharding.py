@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
+import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
@@ -32,6 +33,7 @@ LAUNCHER = ["-m", "accelerate.commands.launch", "--num_processes", "2", "--main_
 CONFIGS = Path(__file__).parents[2] / "configs" / "accelerate"
 SHARDED = [*LAUNCHER, "--config_file", str(CONFIGS / "fsdp.yaml"), "--mixed_precision", "no"]
 WHOLE = [*LAUNCHER, "--config_file", str(CONFIGS / "one-node.yaml"), "--mixed_precision", "no"]
+ALONE = ["-m", "accelerate.commands.launch", "--num_processes", "1", "--mixed_precision", "no"]
 STEPS = 8
 
 HEAD = ["method.hidden_size=32", "views.size=32", "views.local_size=16"]
@@ -137,6 +139,35 @@ def test_a_killed_run_of_two_processes_goes_on_to_the_same_bits(
     last = [read_metrics(tmp_path / name / "metrics.jsonl")[-2] for name in ("whole", "parts")]
     assert last[0]["loss"] == last[1]["loss"]
     assert last[0].get("negatives", 6) == 6, "the views of 4 images, 2 of each rank, less an image's own"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("before", "after"), [(ALONE, WHOLE), (WHOLE, ALONE)], ids=["one, then two", "two, then one"])
+def test_a_run_goes_on_with_another_number_of_processes(
+    before: list[str], after: list[str], words: list[str], tmp_path: Path
+) -> None:
+    run = [*words, *DINO, "optim.name=adamw", "optim.lr=0.001"]
+    whole, parts = ([f"run_dir={tmp_path / name}", *run] for name in ("whole", "parts"))
+    trained(before, whole)
+    code, printed = pretrain(before, parts, DIE_AT="5")
+    assert code != 0, printed
+    trained(after, parts)
+    undisturbed, resumed = backbone(tmp_path / "whole"), backbone(tmp_path / "parts")
+    assert undisturbed.keys() == resumed.keys()
+    for name, value in undisturbed.items():
+        torch.testing.assert_close(resumed[name], value, rtol=1e-3, atol=1e-4, msg=lambda text, n=name: f"{n}: {text}")
+
+
+@pytest.mark.slow
+def test_a_compiled_network_in_chunks_trains_on_two_processes(words: list[str], tmp_path: Path) -> None:
+    """Batch norm keeps its statistics in the second pass, which is then compiled anew, outside of DDP."""
+    wide = ["method.hidden_size=512", "backbone.model=resnet18", "method.chunk=4"]  # more than one bucket of gradients
+    run = [*words, *SIMCLR[:-2], *wide, "loop.compile=true", "loop.sync_batch_norm=false", "monitor.images=0"]
+    code, printed = pretrain(WHOLE, [f"run_dir={tmp_path / 'run'}", *run, "loop.epochs=0.04"], COMPILE_WITH="aot_eager")
+    assert code == 0, printed
+    losses = [row["loss"] for row in read_metrics(tmp_path / "run" / "metrics.jsonl") if "loss" in row]
+    assert len(losses) == 3
+    assert all(np.isfinite(losses))
 
 
 @pytest.mark.parametrize(
