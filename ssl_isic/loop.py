@@ -5,13 +5,13 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import LoggerType
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from timm.layers import convert_sync_batchnorm
 from torch import nn
 from tqdm import tqdm
@@ -50,6 +50,11 @@ Evaluator = Callable[[nn.Module], Iterable[tuple[str, float]]]
 """From the network that is exported to names and values, on every rank alike."""
 
 
+def _no(value: Any) -> Any:
+    """The word no, which YAML takes for false."""
+    return "no" if value is False else value
+
+
 class LoopConfig(Config):
     """Length, batch and cadence of training."""
 
@@ -62,7 +67,7 @@ class LoopConfig(Config):
     clip_norm: float | None = Field(3.0, gt=0)
     """Gradients are clipped to this norm of all of them together; null leaves them. DINO's authors clip each weight's by
     itself, DINOv2's those of the backbone and of each head."""
-    mixed_precision: Literal["no", "bf16", "fp16"] | None = None
+    mixed_precision: Annotated[Literal["no", "bf16", "fp16"] | None, BeforeValidator(_no)] = None
     """Null takes what `accelerate launch` was told."""
     compile: bool = False
     """Compile the backbone with torch.compile. Batch norm over several GPUs breaks it up at each norm: set

@@ -194,6 +194,27 @@ def test_a_configuration_leaves_open_what_follows_from_the_data(lesions: Path, f
     assert {"optim.name", "optim.lr", "optim.weight_decay", "optim.warmup_epochs"} <= filled.rules.keys()
 
 
+@pytest.mark.parametrize("method", ["simclr", "dino", "dinov2", "vicreg", "lejepa"])
+def test_a_rate_whose_rule_has_the_batch_in_it_is_not_scaled_by_the_batch_again(lesions: Path, method: str) -> None:
+    tree = {"method": {"name": method}, "loop": {"batch_size": 8}, "backbone": {"model": "test_vit"}}
+    with pytest.raises(InputError, match=rf"lr_batch_size=256: the learning rate of {method} would be scaled twice"):
+        fill_defaults(config_of(lesions, **tree, optim={"lr_batch_size": 256}))
+    both = fill_defaults(config_of(lesions, **tree, optim={"lr_batch_size": 256, "lr": 0.1})).config.optim
+    assert both.peak_lr(8) == pytest.approx(0.1 * 8 / 256)
+    assert fill_defaults(config_of(lesions, **tree, optim={"lr_batch_size": None})).config.optim.lr_batch_size is None
+
+
+@pytest.mark.parametrize(
+    ("method", "tree"), [("lejepa", {}), ("vicreg", {"optim": {"name": "lars"}, "backbone": {"model": "test_resnet"}})]
+)
+def test_the_last_rate_is_a_thousandth_of_the_rate_that_was_set(
+    lesions: Path, method: str, tree: dict[str, Any]
+) -> None:
+    optim = {**tree.get("optim", {}), "lr": 0.5}
+    asked = {"method": {"name": method}, "loop": {"batch_size": 8}, **tree, "optim": optim}
+    assert fill_defaults(config_of(lesions, **asked)).config.optim.end_lr == pytest.approx(0.0005)
+
+
 def test_an_optimizer_that_the_method_has_no_rate_for_wants_one(lesions: Path) -> None:
     tree = {"method": {"name": "dino"}, "loop": {"batch_size": 8}}
     with pytest.raises(InputError, match=r"optim.name=sgd.*set optim.lr"):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partialmethod
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -403,6 +404,7 @@ def test_a_look_takes_the_network_as_it_is_and_compiles_nothing() -> None:
 
     accelerator = Accelerator(cpu=True)
     task.exported().compile(backend=backend, dynamic=False)
+    buffers = {name: value.clone() for name, value in task.named_buffers()}
 
     def sizes(network: nn.Module) -> Iterator[tuple[str, float]]:
         for images in (4, 3):
@@ -412,9 +414,30 @@ def test_a_look_takes_the_network_as_it_is_and_compiles_nothing() -> None:
     looked_at = ssl_isic.loop._evaluated(sizes, task, network, compiled=True)
     assert not compiled
     assert task.training
+    assert all(torch.equal(value, buffers[name]) for name, value in task.named_buffers()), "batch norm's statistics"
     with torch.no_grad():
         assert dict(sizes(task.eval().exported())) == pytest.approx(looked_at)
     assert len(compiled) == 2
+
+
+def test_a_compiled_run_trains_what_another_does(
+    tmp_path: Path, lesions: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = list[int]()
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        compiled.append(len(inputs))
+        return graph.forward
+
+    monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend=backend))
+    for name, compiles in (("plain", False), ("compiled", True)):
+        assert not compiled
+        pretrain(config_of(tmp_path / name, lesions, SIMCLR, workers=0, epochs=0.5, compile=compiles))
+    assert compiled
+    plain, other = final_weights(tmp_path / "plain"), final_weights(tmp_path / "compiled")
+    assert plain.keys() == other.keys()
+    for name, value in plain.items():
+        torch.testing.assert_close(other[name], value, rtol=1e-3, atol=1e-3, msg=lambda text, n=name: f"{n}: {text}")
 
 
 @pytest.mark.parametrize("method", [SIMCLR, DINO_VIT])

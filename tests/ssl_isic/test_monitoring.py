@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,10 @@ from ssl_isic.data.shard_writing import ShardsConfig, write_shards
 from ssl_isic.data.workers import LoaderConfig
 from ssl_isic.defaults import fill_defaults
 from ssl_isic.errors import InputError
+from ssl_isic.evaluation.neighbours import knn_scores
 from ssl_isic.evaluation.spectrum import rankme
 from ssl_isic.metrics import roc_auc
-from ssl_isic.monitoring import FEWEST, Monitor, MonitorConfig, hold_out
+from ssl_isic.monitoring import FEWEST, HeldOut, Monitor, MonitorConfig, hold_out
 from ssl_isic.pool import Pool, PoolConfig
 from ssl_isic.pretraining import PretrainConfig, pretrain
 from ssl_isic.run_folder import read_metrics
@@ -211,6 +213,25 @@ def test_what_is_measured_is_measured_on_the_held_out_images(
     assert values["held_out_uniformity"] < 0
     constant = np.ones((8, 4))
     assert rankme(constant) == pytest.approx(1, abs=1e-3)
+
+
+def test_a_patients_other_images_give_nothing_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two near-copies a patient, whose label is drawn: whoever looks at the other one knows it, and nobody else."""
+    rng = np.random.default_rng(0)
+    patient = np.repeat(np.arange(200), 2)
+    target = rng.permutation(np.arange(200) % 2)[patient].astype(float)
+    features = rng.normal(size=(200, 300))[patient] + rng.normal(size=(400, 300)) / 100
+    groups = np.array([f"P{number}" for number in patient])
+    assert roc_auc(target, knn_scores(features, target, np.arange(400).astype(str))) > 0.9
+    everything = np.arange(400)
+    held_out = HeldOut(everything, everything, target, groups)
+    pool: Any = SimpleNamespace(images=None)
+    monkeypatch.setattr(Monitor, "_features", lambda self, network: (features, features))
+    monkeypatch.setattr("ssl_isic.monitoring.colour_features", lambda images, indices: features[:, :12])
+    values = dict(Monitor(pool, held_out, 32, LoaderConfig(workers=0), Accelerator(cpu=True))(nn.Identity()))
+    for name in ("knn", "probe", "colour"):
+        assert values[f"held_out_{name}_auc"] < 0.65, name
+    assert 0.9 < values["held_out_feature_std"] < 1.1
 
 
 @pytest.mark.slow

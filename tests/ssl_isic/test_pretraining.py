@@ -3,17 +3,22 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from accelerate.state import AcceleratorState
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
 
-from ssl_isic import pretrain
+from ssl_isic import pretrain, pretraining
+from ssl_isic.config import load_yaml
 from ssl_isic.data.images import ImagePool
 from ssl_isic.data.loading import Draw
 from ssl_isic.data.views import ViewsConfig, simclr_views
+from ssl_isic.errors import InputError
+from ssl_isic.loop import LoopConfig
 from ssl_isic.pool import Pool, PoolConfig
 from ssl_isic.run_folder import read_metrics
 
@@ -56,6 +61,9 @@ def table(tmp_path: Path, lesion_jpegs: dict[str, bytes]) -> Path:
         (["data.balance=clinic"], "data.balance=clinic needs data.tables"),
         (["data.tables.elsewhere=t.csv", "method.not_negative=patient"], "no such source"),
         (["method.chunk=0"], "method.chunk"),
+        (["method.chunk=1", "backbone.model=test_resnet"], "method.chunk=1: test_resnet has batch norm"),
+        (["method.name=mae", "views.size=8"], "views.size=8 does not divide into patches of 16 px"),
+        (["optim.lr_batch_size=256"], "optim.lr_batch_size=256: the learning rate of simclr would be scaled twice"),
         (["backbone.weights=nowhere"], "no such file"),
         (["backbone.model=vgg11", "backbone.drop_path=0.1"], "vgg11 has no stochastic depth; set backbone.drop_path=0"),
         (["backbone.model=vgg11", "backbone.grad_checkpointing=true"], "recompute the activations of vgg11"),
@@ -82,6 +90,54 @@ def test_bad_input_is_one_line_and_leaves_no_run(
     error = capsys.readouterr().err.strip().splitlines()
     assert says in error[-1]
     assert not (tmp_path / "run").exists()
+
+
+def test_a_method_of_one_view_has_no_second_one_to_show(
+    words: list[str], table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["method.name=mae", f"data.tables.train={table}", "data.second_view=lesion"]
+    assert pretrain.main([*words, *asked]) == 2
+    assert "data.second_view=lesion: method mae takes one view of an image; leave it out" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        (["backbone.model=test_resnet", "method.chunk=6"], "method.chunk=6: batch norm sees no more images than that"),
+        (["backbone.freeze_stages=1"], "backbone.freeze_stages=1: these stages keep random weights"),
+        (["method.chunk=6"], ""),
+    ],
+)
+def test_what_is_odd_about_a_run_is_said_at_its_start(
+    words: list[str], word: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert pretrain.main([*words, *word]) == 0
+    printed = capsys.readouterr().out
+    assert says in printed
+    assert ("batch norm sees" in printed) == ("batch norm sees" in says)
+
+
+@pytest.mark.parametrize(("images", "accumulate", "most"), [(3, 1, 1), (7, 1, 3), (7, 2, 1)])
+def test_too_few_images_for_the_processes_say_how_many_to_launch(images: int, accumulate: int, most: int) -> None:
+    four: Any = SimpleNamespace(num_processes=4, process_index=0)
+    loop = LoopConfig(batch_size=8 * accumulate, accumulate=accumulate)
+    with pytest.raises(InputError, match=rf"{images} images are too few for 4 processes .*; launch {most} at most"):
+        pretraining._micro_batch(loop, images, four)
+    assert pretraining._micro_batch(loop, 8 * accumulate, four) == 2
+
+
+def test_a_run_goes_on_in_the_precision_that_it_was_launched_with(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A new process each time, as far as Accelerate knows."""
+    assert pretrain.main(words) == 0
+    assert load_yaml(tmp_path / "run" / "config.yaml")["loop"]["mixed_precision"] == "no"
+    AcceleratorState._reset_state(reset_partial_state=True)
+    assert pretrain.main([*words, "loop.mixed_precision=bf16"]) == 2
+    AcceleratorState._reset_state(reset_partial_state=True)
+    assert "holds a run with loop.mixed_precision=no, this one has loop.mixed_precision=bf16" in capsys.readouterr().err
+    assert pretrain.main([*words, "loop.mixed_precision=no"]) == 0
 
 
 def test_a_table_that_has_changed_is_refused_and_what_a_run_does_not_read_may_change(

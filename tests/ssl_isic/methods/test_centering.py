@@ -79,3 +79,15 @@ def test_what_is_seen_outside_training_does_not_move_the_center() -> None:
     centering(cosines(4), 0.5)
     centering.after_step()
     assert not centering.center.any()
+
+
+def test_a_center_forgets_the_rows_of_a_step_that_was_left_out() -> None:
+    one, other = MovingCenter(K, 0.9), MovingCenter(K, 0.9)
+    outputs = torch.randn(6, K, generator=torch.Generator().manual_seed(0))
+    one(outputs * 5, 1.0)
+    one.forget()
+    for centering in (one, other):
+        centering(outputs, 1.0)
+        centering.after_step()
+    assert torch.equal(one.center, other.center)
+    assert one.center.abs().max() > 0

@@ -54,6 +54,15 @@ def test_only_one_chunk_is_in_the_network_at_a_time_and_each_twice() -> None:
     assert sorted(seen[3:]) == [2, 3, 3]
 
 
+def test_chunks_are_equal_so_that_batch_norm_never_sees_one_image_alone() -> None:
+    """resnet10t at 32 px has maps of one pixel at the end."""
+    task = simclr(chunk=7, model="resnet10t").train()
+    seen: list[int] = []
+    task.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    task(batch_of(4), 0)["loss"].backward()
+    assert seen[:2] == [4, 4], "of 8 views; not 7 and 1"
+
+
 def test_running_statistics_move_once_a_chunk_and_dropout_draws_the_same_again() -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout(0.5))

@@ -300,3 +300,13 @@ def test_the_defaults_follow_the_size_of_the_data(images: int, total_steps: int,
     assert (values["method.prototypes"], values["method.ema"]) == (prototypes, pytest.approx(ema))
     assert (values["optim.name"], values["optim.lr"], values["optim.lr_batch_size"]) == ("adamw", 5e-4, None)
     assert (values["optim.weight_decay"], values["optim.end_weight_decay"]) == (0.04, 0.4)
+
+
+def test_the_teacher_drops_no_path() -> None:
+    torch.manual_seed(0)
+    backbone = BackboneConfig(model="test_vit", drop_path=0.3)
+    task = DINOConfig(prototypes=K, hidden_size=32, bottleneck_size=16).build(backbone, RunShape(32, 1, 1)).train()
+    images = torch.randn(8, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(task.teacher(images), task.teacher(images))
+        assert not torch.equal(task.student(images), task.student(images))
