@@ -119,27 +119,19 @@ def pretrain(config: PretrainConfig, rules: Mapping[str, str] | None = None) -> 
         keep_views(config.run_dir, views)
         write_provenance(config.run_dir, config.seed, accelerator.num_processes, inputs)
     start_trackers(accelerator, config.run_dir, config)
-    if pool.repeated.size:
-        accelerator.print(
-            f"{pool.repeated.size} images are left out: an earlier source has an image of the same isic_id"
-        )
-    if config.backbone.freeze_stages and config.backbone.weights is None:
-        remarks.append(f"backbone.freeze_stages={config.backbone.freeze_stages}: these stages keep random weights")
     steps = steps_per_epoch(order, config.loop.batch_size)
     guard = _guard(config, task, micro_batch, steps)
-    if guard is not None and guard.quiet_steps:
-        remarks.append(
-            f"{config.backbone.model} starts with nearly the same features for all images: signs of a collapse count after "
-            f"{guard.quiet_steps} steps"
-        )
-    for remark in [*remarks, *task.remarks(), held_out.remark(config.monitor)]:
-        accelerator.print(remark)
-    accelerator.print(
+    for line in [
+        *_left_out(pool),
+        *remarks,
+        *_slow_starts(config, guard),
+        *task.remarks(),
+        held_out.remark(config.monitor),
         f"batch {config.loop.batch_size} = micro-batch {micro_batch} x world size {accelerator.num_processes} x "
-        f"accumulate {config.loop.accumulate}"
-    )
-    for key, rule in (rules or {}).items():
-        accelerator.print(f"{key}={reduce(getattr, key.split('.'), config)}: {rule}")
+        f"accumulate {config.loop.accumulate}",
+        *(f"{key}={reduce(getattr, key.split('.'), config)}: {rule}" for key, rule in (rules or {}).items()),
+    ]:
+        accelerator.print(line)
     accelerator.wait_for_everyone()
     pool.images.keep(held_out.indices)
     looks = len(held_out.indices) > 0
@@ -171,6 +163,25 @@ def pretrain(config: PretrainConfig, rules: Mapping[str, str] | None = None) -> 
     accelerator.wait_for_everyone()
     accelerator.end_training()
     return folder
+
+
+def _left_out(pool: Pool) -> list[str]:
+    """A line on the images that two sources have."""
+    repeated = pool.repeated.size
+    return [f"{repeated} images are left out: an earlier source has an image of the same isic_id"] if repeated else []
+
+
+def _slow_starts(config: PretrainConfig, guard: CollapseGuard | None) -> list[str]:
+    """A line on each thing by which the network learns late or less."""
+    lines, stages = [], config.backbone.freeze_stages
+    if stages and config.backbone.weights is None:
+        lines.append(f"backbone.freeze_stages={stages}: these stages keep random weights")
+    if guard is not None and guard.quiet_steps:
+        lines.append(
+            f"{config.backbone.model} starts with nearly the same features for all images: signs of a collapse count after "
+            f"{guard.quiet_steps} steps"
+        )
+    return lines
 
 
 def _task(config: PretrainConfig, order: Order) -> Task:

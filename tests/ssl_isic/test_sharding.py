@@ -185,6 +185,7 @@ def test_a_share_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "pytorch_model_fsdp_0").touch()
     (tmp_path / "progress.json").write_text("{}")
     accelerator = launched_on_gpus("no")
+    accelerator.register_save_state_pre_hook = accelerator.register_load_state_pre_hook = Mock()
     failed = CheckpointException("load", {1: (ValueError("size mismatch"), extract_tb(None))})
     accelerator.load_state = Mock(side_effect=failed)
     with pytest.raises(InputError, match=f"cannot resume from {tmp_path}: size mismatch; remove that folder"):
