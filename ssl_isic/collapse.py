@@ -16,7 +16,8 @@ FIRST_STEP = 40
 def collapse_sign(row: Mapping[str, float], prototypes: int | None, images: int) -> str | None:
     """What in one row of metrics says that images are no longer told apart, or None.
 
-    - A standard deviation of unit-length features or projections (`..._std`, 1 is isotropic) under 0.02; MAE passes through 0.09 on its way.
+    - A standard deviation of unit-length features or projections (`..._std`, 1 is isotropic) under 0.02. MAE passes through
+      0.09 on its way.
     - VICReg's penalty for a small variance over 0.9, where 0.99 is a batch whose projections are all one.
     - The mean of the teacher's distributions over `prototypes` has under 0.45 of the entropy that it could have with
       `images` distributions of the entropy that they have: all images go to the same few prototypes.
