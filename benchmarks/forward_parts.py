@@ -8,14 +8,14 @@ clock, medians over rounds after one that is not counted; ratios within a round,
 
 import os
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from statistics import median
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from turns import turns
 
 from ssl_isic.backbones import BackboneConfig, build_backbone
 from ssl_isic.config import Config, read_config
@@ -62,18 +62,6 @@ def through(model: nn.Module, parts: Sequence[Tensor]) -> None:
     with torch.no_grad():
         for part in parts:
             model(part.permute(0, 3, 1, 2).float() / 255)
-
-
-def turns(works: Sequence[Callable[[], None]], rounds: int) -> list[list[float]]:
-    """Seconds of each work in each round, the first round left out."""
-    seconds: list[list[float]] = [[] for _ in works]
-    for number in range(rounds + 1):
-        for work, of_work in zip(works, seconds, strict=True):
-            start_s = time.perf_counter()
-            work()
-            if number > 0:
-                of_work.append(time.perf_counter() - start_s)
-    return seconds
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ milliseconds by the clock, medians over rounds after one that is not counted; ra
 """
 
 import sys
-import time
 from collections.abc import Callable, Sequence
 from statistics import median
 
@@ -16,6 +15,7 @@ from lightly.loss.vicreg_loss import VICRegLoss
 from lightly.models.utils import random_block_mask
 from pydantic import Field
 from torch import Tensor, nn
+from turns import turns
 
 from ssl_isic.config import Config, read_config
 from ssl_isic.errors import command
@@ -78,18 +78,6 @@ def vicreg(config: MethodPartsConfig, batch: int) -> tuple[Work, Work]:
         (loss + weights.covariance_weight * covariance).backward()
 
     return ours, lambda: criterion(first, second).backward()
-
-
-def turns(works: Sequence[Work], rounds: int) -> list[list[float]]:
-    """Seconds of each of `works` in each round."""
-    seconds: list[list[float]] = [[] for _ in works]
-    for count in range(rounds + 1):
-        for work, taken in zip(works, seconds, strict=True):
-            started = time.perf_counter()
-            work()
-            if count:
-                taken.append(time.perf_counter() - started)
-    return seconds
 
 
 if __name__ == "__main__":

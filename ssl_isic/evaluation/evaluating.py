@@ -144,7 +144,7 @@ def evaluate(config: EvaluateConfig) -> None:
         kept.embed(source, found.key, found.title)
     if others is not None:
         for name, source in config.backbones.items():
-            others.embed(source, f"{name}, map")
+            others.embed(name, source)
     if not accelerator.is_main_process:
         return
     sets = [found for found, _ in networks] + [FeatureSet(COLOUR_NAME, COLOUR, "", "", None, kept.colour())]
@@ -225,7 +225,6 @@ def _write_pictures(
         _write_patches(source, found.name, comparison, queries, config.out)
     write_map(
         comparison,
-        config.backbones,
         config.map_columns,
         others,
         config.out / "map.png",

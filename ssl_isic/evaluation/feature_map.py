@@ -1,7 +1,7 @@
 """The map of what backbones make of labelled lesions, and of images of other sources beside them, labelled or not."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -25,15 +25,17 @@ class MapSources:
 
     kept: KeptFeatures
     names: NDArray[np.str_]
+    keys: dict[str, str] = field(default_factory=dict)
+    """Under which the features by a backbone are kept, by its name."""
 
-    def embed(self, source: BackboneSource, title: str) -> None:
-        """Embed the images unless they already are. Every rank calls this."""
-        self.kept.embed(source, self.kept.key(source), title)
+    def embed(self, name: str, source: BackboneSource) -> None:
+        """Embed the images by the backbone `name` unless they already are. Every rank calls this."""
+        self.keys[name] = self.kept.key(source)
+        self.kept.embed(source, self.keys[name], f"{name}, map")
 
-    def features(self, source: BackboneSource) -> tuple[Features, NDArray[np.bool_]]:
+    def features(self, name: str) -> tuple[Features, NDArray[np.bool_]]:
         """Their features (M, D) by a backbone that they were embedded by, and which could be read, (M,)."""
-        key = self.kept.key(source)
-        return self.kept.load(key), self.kept.readable(key)
+        return self.kept.load(self.keys[name]), self.kept.readable(self.keys[name])
 
 
 def draw_map_sources(sources: Mapping[str, Path], seed: int, labelled: KeptFeatures) -> MapSources:
@@ -64,7 +66,6 @@ def draw_map_sources(sources: Mapping[str, Path], seed: int, labelled: KeptFeatu
 
 def write_map(
     comparison: Comparison,
-    backbones: Mapping[str, BackboneSource],
     columns: Sequence[str],
     others: MapSources | None,
     path: Path,
@@ -86,7 +87,7 @@ def write_map(
     colourings |= {name: lesions.columns[name][rows] for name in columns}
     title = f"{MAP_NAMES[method]} of {len(rows)} of {len(lesions.ids)} images"
     if others is not None:
-        beside = {name: others.features(source) for name, source in backbones.items()}
+        beside = {name: others.features(name) for name in features}
         read = np.logical_and.reduce([readable for _, readable in beside.values()])
         names, unread = others.names[read], np.flatnonzero(~read)
         if unread.size:

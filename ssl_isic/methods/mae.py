@@ -77,8 +77,8 @@ class MAE(Task):
             )
         self.patches: int = vit.patch_embed.num_patches
         self.visible = int(self.patches * (1 - config.mask_ratio))
-        check_input_size(vit, image_size, "views.size")
         if self.visible == 0:
+            check_input_size(vit, image_size, "views.size")
             raise InputError(
                 f"method.mask_ratio={config.mask_ratio} leaves none of the {self.patches} patches of "
                 f"views.size={image_size} visible; choose a lower ratio, or larger views"

@@ -1,7 +1,8 @@
 """A server of files that can be told to misbehave, and shards of the small lesions."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -50,17 +51,27 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def file_server(shards: Path) -> Iterator[FileServer]:
+def serve() -> Iterator[Callable[[type[BaseHTTPRequestHandler]], str]]:
+    """Starts a server on this machine that answers by a handler, and returns its URL."""
+    with ExitStack() as servers:
+
+        def start(handler: type[BaseHTTPRequestHandler]) -> str:
+            server = servers.enter_context(ThreadingHTTPServer(("127.0.0.1", 0), handler))
+            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+            thread.start()
+            servers.callback(thread.join)
+            servers.callback(server.shutdown)
+            return f"http://127.0.0.1:{server.server_port}"
+
+        yield start
+
+
+@pytest.fixture
+def file_server(shards: Path, serve: Callable[[type[BaseHTTPRequestHandler]], str]) -> FileServer:
     """Serves the folder `shards` at `url`."""
     files = FileServer(shards)
-    handler = type("Handler", (_Handler,), {"files": files})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        files.url = f"http://127.0.0.1:{server.server_port}"
-        yield files
-        server.shutdown()
-        thread.join()
+    files.url = serve(type("Handler", (_Handler,), {"files": files}))
+    return files
 
 
 @pytest.fixture(scope="session")

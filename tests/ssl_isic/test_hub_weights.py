@@ -1,10 +1,9 @@
 """Weights on a hub: fetched once, found again without it, and each wrong name in one line."""
 
 import json
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -74,18 +73,13 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def hub(tmp_path: Path) -> Iterator[Hub]:
+def hub(tmp_path: Path, serve: Callable[[type[BaseHTTPRequestHandler]], str]) -> Hub:
     """A hub with a small backbone, as pretraining writes one."""
     torch.manual_seed(1)
     save_backbone(build_backbone(BackboneConfig(model="test_resnet"), 32), tmp_path / "served", 32, ["hair"])
     hub = Hub(tmp_path / "served")
-    with ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": hub})) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        hub.url = f"http://127.0.0.1:{server.server_port}"
-        yield hub
-        server.shutdown()
-        thread.join()
+    hub.url = serve(type("Handler", (_Handler,), {"hub": hub}))
+    return hub
 
 
 NOBODY = "http://127.0.0.1:9"
