@@ -29,8 +29,8 @@ from ssl_isic.errors import command
 from ssl_isic.methods.method import RunShape
 from ssl_isic.pool import Pool
 from ssl_isic.pretraining import PretrainConfig
-from ssl_isic.stepper import to_device
 from ssl_isic.task import Task
+from ssl_isic.transfer import to_device
 
 COMPUTE = "compute.json"
 COUNTED_IMAGES = 8
@@ -52,7 +52,7 @@ def main(argv: Sequence[str]) -> None:
     stream = TrainingStream(order, BatchLayout(config.loop.batch_size, config.loop.accumulate, 0, 1), 0, total)
     batch = next(training_loader(images, stream, no_workers, pin_memory=False))
     flops = flops_an_image(config.method.build(config.backbone, shape), batch)
-    drawn, views = batch.pop(DRAWN, None), to_device({"views": batch["views"]}, accelerator.device)["views"]
+    drawn, views = batch.pop(DRAWN, None), [to_device(view, accelerator.device) for view in batch["views"]]
     batch["views"] = views if drawn is None else images.views.finished(views, drawn)
     loop.training_loader = lambda *_, **__: map(dict, repeat(batch))  # what fit() asks for batches
     loop.fit(

@@ -21,6 +21,7 @@ from pydantic import Field
 from torch import Tensor
 
 from ssl_isic.config import Config
+from ssl_isic.transfer import to_device
 
 
 class MixingConfig(Config):
@@ -105,8 +106,8 @@ def mixed(images: Tensor, target: Tensor, weight: Tensor, pairing: Pairing) -> M
     share x weight x loss(own target) + (1 - share) x partner's weight x loss(partner's target): the papers' mixed loss,
     with a weight for each side.
     """
-    partner = torch.from_numpy(pairing.partner).to(images.device, non_blocking=True)
-    share = torch.from_numpy(pairing.share).to(target, non_blocking=True)
+    partner = to_device(torch.from_numpy(pairing.partner), images.device)
+    share = to_device(torch.from_numpy(pairing.share).to(target.dtype), target.device)
     if pairing.boxes is None:
         pixels = torch.lerp(images[partner], images, share.to(images)[:, None, None, None])
     else:
@@ -127,7 +128,7 @@ def _within(rng: np.random.Generator, positive: NDArray[np.bool_]) -> NDArray[np
 
 def _inside(boxes: NDArray[np.int64], images: Tensor) -> Tensor:
     """Which pixels lie in each image's box (B, 1, h, w)."""
-    top, bottom, left, right = torch.from_numpy(boxes).to(images.device, non_blocking=True).T[..., None]
+    top, bottom, left, right = to_device(torch.from_numpy(boxes), images.device).T[..., None]
     y, x = (torch.arange(size, device=images.device) for size in images.shape[2:])
     down, across = (top <= y) & (y < bottom), (left <= x) & (x < right)
     inside: Tensor = down[:, None, :, None] & across[:, None, None, :]

@@ -60,7 +60,7 @@ def predict(
     `cleaning` names what is done to each image first: what was done in training.
     """
     blocks = forward_images(
-        lambda pixels: classifier.logits(pixels).double(),
+        classifier.logits,
         pool,
         indices,
         image_size=image_size,

@@ -9,11 +9,11 @@ from ssl_isic.backbones import is_vision_transformer, patch_px
 from ssl_isic.config import validate
 from ssl_isic.data.decoding import ImageDecodeError, decode_rgb
 from ssl_isic.data.images import ImagePool
-from ssl_isic.data.loading import ShuffledOrder
 from ssl_isic.errors import InputError
 from ssl_isic.loop import total_steps
 from ssl_isic.methods.method import DataFacts, Default
-from ssl_isic.pretraining import PretrainConfig
+from ssl_isic.pool import Pool
+from ssl_isic.pretraining import PretrainConfig, divide
 from ssl_isic.sharding import sharding_plugin
 
 SIZES_LOOKED_AT = 200
@@ -35,14 +35,16 @@ def fill_defaults(config: PretrainConfig) -> Filled:
     """Set what `config` leaves open and the data decide. A key that the user set, in the file or in a word, stays.
 
     Raises:
-        InputError: a source that cannot be read; an optimizer for which the method has no learning rate.
+        InputError: a source that cannot be read; too few images to hold some out; an optimizer for which the method has no
+            learning rate.
     """
-    pool = ImagePool(config.data.sources, config.data.shards)
-    filled = _with(config, _common(config, len(pool)), {})
-    order = ShuffledOrder(len(pool), config.seed)
+    pool = Pool(config.data, ImagePool(config.data.sources, config.data.shards), config.monitor.target)
+    _, trained_on = divide(config, pool)
+    order = pool.order(trained_on, config.seed)
+    filled = _with(config, _common(config, len(trained_on)), {})
     facts = DataFacts(
-        images=len(pool),
-        image_px=median_side(pool),
+        images=len(trained_on),
+        image_px=median_side(pool.images),
         batch_size=filled.config.loop.batch_size,
         views=filled.config.views,
         total_steps=total_steps(filled.config.loop, order),

@@ -213,6 +213,7 @@ def fit(
                 if guard is not None:
                     _heed(guard, progress, row, accelerator)
             if evaluate is not None and is_due(progress.step, evaluate_every, total):
+                log.check()
                 log.metrics(_evaluated(evaluate, task, network, config.compile))
             if is_due(progress.step, config.save_every, total) or stopping:
                 log.check()

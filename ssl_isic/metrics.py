@@ -129,10 +129,11 @@ def bootstrap_over_draws(
     seed: int = 0,
     level: float = 0.95,
 ) -> Interval:
-    """Interval of the mean of `metric` over several sets of scores of the same rows, such as of models trained on other draws.
+    """The mean of `metric` over several sets of scores of the same rows, such as of models trained on other draws, with the
+    interval of a single set.
 
-    Each resample of the rows takes the next set in turn, so that the interval holds the noise of both; of one set it is
-    that of `bootstrap`.
+    Each resample of the rows takes the next set in turn, so that the interval holds the noise of both: it is where the
+    metric of one more draw is to be expected, and wider than that of the mean. Of one set it is that of `bootstrap`.
 
     Raises:
         ValueError: as `bootstrap`; no scores.

@@ -22,7 +22,7 @@ from ssl_isic.evaluation.forward import forward_images
 from ssl_isic.evaluation.neighbours import knn_scores
 from ssl_isic.evaluation.probe import linear_probe
 from ssl_isic.evaluation.source import Embedder
-from ssl_isic.evaluation.spectrum import ALPHA_RANKS, alignment, alpha_req, rankme, uniformity
+from ssl_isic.evaluation.spectrum import alignment, alpha_req, or_none, rankme, uniformity
 from ssl_isic.methods.diagnostics import feature_std
 from ssl_isic.metrics import partial_auc, roc_auc
 from ssl_isic.pool import Pool
@@ -109,12 +109,17 @@ def hold_out(config: MonitorConfig, pool: Pool, seed: int) -> HeldOut:
     negatives = pool.images.from_few_shards(negatives, max(FOLDS, size - len(positives)))
     indices = np.sort(np.concatenate([positives, negatives]))
     groups = pool.groups(config.group)[indices].astype(np.str_)
-    if min(np.unique(groups[target[indices] == label]).size for label in (0, 1)) < FOLDS:
+    if _fewest_groups(target[indices], groups) < FOLDS:
         raise InputError(
             f"monitor.target={config.target}: {len(positives)} positives in {len(indices)} held-out images are of fewer "
             f"than {FOLDS} {config.group}s, too few for a probe; set monitor.target=null"
         )
     return HeldOut(indices, _photographs(lesions, indices), target[indices], groups)
+
+
+def _fewest_groups(target: NDArray[np.float64], groups: NDArray[np.str_]) -> int:
+    """In how many groups the class is that is in fewer."""
+    return min(np.unique(groups[target == label]).size for label in (0, 1))
 
 
 def _those_in(images: NDArray[np.int64], chosen: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -157,22 +162,26 @@ class Monitor:
     accelerator: Accelerator
 
     def __call__(self, network: nn.Module) -> Iterator[tuple[str, float]]:
-        features, turned = self._features(network)
-        if np.linalg.matrix_rank(features[:FEWEST]) > ALPHA_RANKS[0] + 2:  # a spectrum of fewer values has no slope
-            yield "held_out_rankme", rankme(features)
-            yield "held_out_alpha_req", alpha_req(features)
+        features, turned, readable = self._features(network)
+        spectrum = {"rankme": or_none(rankme, features), "alpha_req": or_none(alpha_req, features)}
+        for name, value in spectrum.items():
+            if value is not None:
+                yield f"held_out_{name}", value
         yield "held_out_feature_std", float(feature_std(torch.from_numpy(features)))
         yield "held_out_alignment", alignment(features, turned)
         yield "held_out_uniformity", uniformity(features)
         target, groups = self.held_out.target, self.held_out.groups
         if target is None or groups is None:
             return
+        target, groups = target[readable], groups[readable]
+        if _fewest_groups(target, groups) < FOLDS:
+            return
         ids = [f"{row:09d}" for row in range(len(target))]
         folds = make_folds(ids, target, groups, FOLDS, seed=0)
         scores = {
             "knn": knn_scores(features, target, groups),
             "probe": linear_probe(features, target, groups, folds),
-            "colour": linear_probe(self._colour, target, groups, folds),
+            "colour": linear_probe(self._colour[readable], target, groups, folds),
         }
         for name, score in scores.items():
             yield f"held_out_{name}_auc", roc_auc(target, score)
@@ -181,10 +190,13 @@ class Monitor:
     @cached_property
     def _colour(self) -> NDArray[np.float64]:
         """The twelve colour numbers of the held-out images, (M, 12): what their features have to beat."""
-        return colour_features(self.pool.images, self.held_out.indices)
+        return colour_features(self.pool.images, self.held_out.indices, self.pool.config.clean)
 
-    def _features(self, network: nn.Module) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Features of the held-out images that can be read, (M, D), and of the same turned by a quarter."""
+    def _features(self, network: nn.Module) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+        """Features (R, D) of the held-out images that can be read, of the same turned by a quarter, and which those are, (M,).
+
+        InputError where none can be read.
+        """
         embedder = Embedder(network)
 
         def both(pixels: Tensor) -> Tensor:
@@ -203,5 +215,7 @@ class Monitor:
             )
         )
         values = np.concatenate([block.values for block in blocks]).astype(np.float64)
-        values[~np.concatenate([block.readable for block in blocks])] = values.mean(axis=0)
-        return values[:, 0], values[:, 1]
+        readable = np.concatenate([block.readable for block in blocks])
+        if not readable.any():
+            raise InputError(f"none of {len(readable)} held-out images decodes; are the files of data.sources damaged?")
+        return values[readable, 0], values[readable, 1], readable

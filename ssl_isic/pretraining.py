@@ -8,6 +8,7 @@ from typing import Self
 import numpy as np
 from accelerate import Accelerator
 from accelerate.utils import set_seed
+from numpy.typing import NDArray
 from pydantic import model_validator
 
 from ssl_isic.backbones import BackboneConfig, check_input_size, save_backbone
@@ -24,7 +25,7 @@ from ssl_isic.methods.diagnostics import starts_alike
 from ssl_isic.methods.method import RunShape
 from ssl_isic.methods.multicrop import GLOBAL_CROPS
 from ssl_isic.methods.simclr import SimCLRConfig
-from ssl_isic.monitoring import Monitor, MonitorConfig, hold_out
+from ssl_isic.monitoring import HeldOut, Monitor, MonitorConfig, hold_out
 from ssl_isic.optim import OptimConfig
 from ssl_isic.pool import Kind, Pool, PoolConfig
 from ssl_isic.run_curves import CurvesConfig, draw_curves
@@ -93,6 +94,12 @@ class PretrainConfig(Config):
         return [] if kind == "itself" else [kind]
 
 
+def divide(config: PretrainConfig, pool: Pool) -> tuple[HeldOut, NDArray[np.int64]]:
+    """The images of the pool that are held out to look at, and those that are trained on. InputError as `hold_out`."""
+    held_out = hold_out(config.monitor, pool, config.seed)
+    return held_out, pool.without(np.union1d(held_out.left_out, pool.repeated))
+
+
 def pretrain(config: PretrainConfig, rules: Mapping[str, str] | None = None) -> Path:
     """Run, or resume, a pretraining; returns the folder of the backbone. Every rank calls this.
 
@@ -101,11 +108,10 @@ def pretrain(config: PretrainConfig, rules: Mapping[str, str] | None = None) -> 
     """
     pool = Pool(config.data, ImagePool(config.data.sources, config.data.shards), config.monitor.target)
     inputs = pool.hashes()
-    held_out = hold_out(config.monitor, pool, config.seed)
+    held_out, trained_on = divide(config, pool)
     views = config.method.build_views(config.views)
     accelerator = build_accelerator(config.loop, config.run_dir)
     config = config.model_copy(update={"loop": config.loop.as_launched(accelerator)})
-    trained_on = pool.without(np.union1d(held_out.left_out, pool.repeated))
     remarks = pool.remarks(trained_on, config.group_columns())
     order = pool.order(trained_on, config.seed)
     micro_batch = _micro_batch(config.loop, len(order), accelerator)

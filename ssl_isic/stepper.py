@@ -15,6 +15,7 @@ from ssl_isic.data.views import SeededViews
 from ssl_isic.run_log import RunLog
 from ssl_isic.sharding import whole
 from ssl_isic.task import StepHooks, Task
+from ssl_isic.transfer import batch_to_device
 
 
 def seed_step(seed: int, step: int, micro: int, rank: int) -> None:
@@ -74,16 +75,5 @@ class Stepper:
         self.log.waited_s += time.perf_counter() - started
         self.log.note_bad(batch.pop("bad"))
         drawn = batch.pop(DRAWN, None)
-        batch = to_device(self.task.before_transfer(batch, step), self.accelerator.device)
+        batch = batch_to_device(self.task.before_transfer(batch, step), self.accelerator.device)
         return batch if drawn is None else {**batch, "views": self.views.finished(batch["views"], drawn)}
-
-
-def to_device(batch: Batch, device: torch.device) -> Batch:
-    """`batch` on `device`; a GPU copies it from pinned memory, and is not waited for."""
-
-    def sent(tensor: Tensor) -> Tensor:
-        if tensor.is_cpu and device.type == "cuda":
-            tensor = tensor.pin_memory()  # itself where it is pinned
-        return tensor.to(device, non_blocking=True)
-
-    return {name: sent(value) if isinstance(value, Tensor) else [*map(sent, value)] for name, value in batch.items()}

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ssl_isic.data.steps.step import OnDevice, Step
+from ssl_isic.transfer import to_device
 
 Steps = tuple[Step, ...]
 
@@ -63,7 +64,7 @@ def _taken(pixels: Tensor, steps: Steps, drawn: Tensor) -> Tensor:
         drawn = drawn[:, 1 + len(step.drawn) :]
         rows = torch.nonzero(taken)[:, 0]
         if len(rows):
-            on_device = rows.to(images.device, non_blocking=True)
+            on_device = to_device(rows, images.device)
             images[on_device] = step.apply_batch(images[on_device], parameters[rows])
     return images.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 

@@ -1,6 +1,7 @@
 """The processes that read and augment images: how many, how they start and end, and that each keeps to one thread."""
 
 import os
+import platform
 import signal
 import threading
 from typing import Any, Literal
@@ -19,8 +20,8 @@ class LoaderConfig(Config):
 
     workers: Workers = 2
     """Processes a rank; 0 reads in the training process."""
-    start_method: StartMethod = "fork"
-    """How workers start."""
+    start_method: StartMethod = "spawn" if platform.system() == "Darwin" else "fork"
+    """How workers start; `fork` is not safe on macOS."""
     prefetch: int = Field(4, ge=1)
     """Batches that each worker makes ahead."""
     decode: Literal["reduced", "full"] = "reduced"

@@ -26,13 +26,17 @@ from ssl_isic.evaluation.scores import (
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """One of the things compared, its features kept under `key`; `seed` tells random networks of one name apart."""
+    """One of the things compared, its features of images that are cleaned so kept under `key`.
+
+    `seed` tells random networks of one name apart.
+    """
 
     name: str
     kind: str
     model: str
     weights: str
     seed: int | None
+    cleaning: tuple[str, ...]
     key: str
 
     @property
@@ -43,7 +47,10 @@ class FeatureSet:
 
 @dataclass(frozen=True)
 class Comparison:
-    """N lesions, the rows of the kept features that are theirs, and the sets to compare, the colour numbers last."""
+    """N lesions, the rows of the kept features that are theirs, and the sets to compare.
+
+    For each cleaning of a set there are colour numbers of it.
+    """
 
     kept: KeptFeatures
     rows: NDArray[Any]
@@ -66,11 +73,11 @@ class Comparison:
 
     def report(self, scores: dict[FeatureSet, Scores]) -> list[dict[str, Any]]:
         """A row a set, and after the seeds of each random network one over them."""
-        colour = scores[self.sets[-1]]
+        colour = {found.cleaning: scores[found] for found in self.sets if found.kind == COLOUR}
         rows = dict[str, list[dict[str, Any]]]()
         for found in tqdm(self.sets, desc="bootstrap", unit="set"):
             about = {"name": found.title, "kind": found.kind, "model": found.model, "weights": found.weights}
-            against = None if found.kind == COLOUR else colour
+            against = None if found.kind == COLOUR else colour[found.cleaning]
             measured = measure(scores[found], against, self.lesions, self.resamples, self.seed)
             rows.setdefault(found.name, []).append({**about, "interval": BOOTSTRAP, **measured})
         for name, of_name in rows.items():

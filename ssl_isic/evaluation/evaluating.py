@@ -1,6 +1,7 @@
 """The evaluate stage's configuration and work: several backbones on one labelled set, beside chance and beside colour."""
 
 import re
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
@@ -141,13 +142,16 @@ def evaluate(config: EvaluateConfig) -> None:
         with atomic_write(config.out / "config.yaml") as temporary:
             temporary.write_text(dump_yaml(config), encoding="utf-8")
     for found, source in networks:
-        kept.embed(source, found.key, found.title)
-    if others is not None:
-        for name, source in config.backbones.items():
-            others.embed(name, source)
+        kept.embed(source, found.cleaning, found.key, found.title)
+        if others is not None and found.kind == BACKBONE:
+            others.embed(found.name, source, found.cleaning)
     if not accelerator.is_main_process:
         return
-    sets = [found for found, _ in networks] + [FeatureSet(COLOUR_NAME, COLOUR, "", "", None, kept.colour())]
+    sets = [found for found, _ in networks]
+    sets += [
+        FeatureSet(_cleaned(COLOUR_NAME, cleaning), COLOUR, "", "", None, cleaning, kept.colour(cleaning))
+        for cleaning in dict.fromkeys(found.cleaning for found in sets)
+    ]
     readable = kept.readable(sets[0].key)
     rows, lesions = np.flatnonzero(readable), _readable_lesions(lesions, readable, config.images)
     shares, numbers = tuple(config.shares), (config.draws, config.neighbours, config.resamples, config.seed)
@@ -155,21 +159,30 @@ def evaluate(config: EvaluateConfig) -> None:
 
 
 def _networks(backbones: dict[str, BackboneSource], kept: KeptFeatures) -> list[tuple[FeatureSet, BackboneSource]]:
-    """The backbones, then random networks of each of their architectures. InputError, naming it, for one that does not open."""
+    """The backbones, then random networks of each of their architectures, which see images cleaned as those do.
+
+    InputError, naming it, for a backbone that does not open.
+    """
     networks = list[tuple[FeatureSet, BackboneSource]]()
     for name, source in backbones.items():
         try:
-            weights = source.weights or "random"
-            found = FeatureSet(name, BACKBONE, source.architecture(), weights, None, kept.key(source))
+            weights, cleaning = source.weights or "random", tuple(kept.reading.cleaning_for(source))
+            key = kept.key(source, cleaning)
+            found = FeatureSet(name, BACKBONE, source.architecture(), weights, None, cleaning, key)
         except InputError as error:
             raise InputError(f"backbones.{name}: {str(error).removeprefix('backbone.')}") from None
         networks.append((found, source))
-    for model in dict.fromkeys(found.model for found, _ in networks):
+    for model, cleaning in dict.fromkeys((found.model, found.cleaning) for found, _ in networks):
         for seed in RANDOM_SEEDS:
-            source = BackboneSource(model=model, seed=seed)
-            found = FeatureSet(f"random {model}", RANDOM, model, "random", seed, kept.key(source))
-            networks.append((found, source))
+            source, name = BackboneSource(model=model, seed=seed), _cleaned(f"random {model}", cleaning)
+            key = kept.key(source, cleaning)
+            networks.append((FeatureSet(name, RANDOM, model, "random", seed, cleaning, key), source))
     return networks
+
+
+def _cleaned(name: str, cleaning: Sequence[str]) -> str:
+    """What something is called that sees cleaned images."""
+    return f"{name} ({' + '.join(cleaning)})" if cleaning else name
 
 
 def _readable_lesions(lesions: Lesions, readable: NDArray[np.bool_], images: Path) -> Lesions:
@@ -203,7 +216,7 @@ def _write(config: EvaluateConfig, comparison: Comparison, others: MapSources | 
     if differences:
         print("\nBy how much the probe is ahead, on the same resamples.\n")
         print(differences_table(differences))
-    print("\nProbe AUC by the share of training groups: mean over draws [95 % over draws and groups].\n")
+    print("\nProbe AUC by the share of training groups: mean over draws [95 % of one draw, over draws and groups].\n")
     print(few_shot_table(shots, "auc"))
     for name, one in overlap.sources.items() if overlap else ():
         print(f"\n{one.evaluation_images} of these images are in the pretraining's source {name}, as near-duplicates.")

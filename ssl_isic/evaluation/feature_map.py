@@ -28,10 +28,10 @@ class MapSources:
     keys: dict[str, str] = field(default_factory=dict)
     """Under which the features by a backbone are kept, by its name."""
 
-    def embed(self, name: str, source: BackboneSource) -> None:
-        """Embed the images by the backbone `name` unless they already are. Every rank calls this."""
-        self.keys[name] = self.kept.key(source)
-        self.kept.embed(source, self.keys[name], f"{name}, map")
+    def embed(self, name: str, source: BackboneSource, cleaning: Sequence[str]) -> None:
+        """Embed the images, cleaned so, by the backbone `name` unless they already are. Every rank calls this."""
+        self.keys[name] = self.kept.key(source, cleaning)
+        self.kept.embed(source, cleaning, self.keys[name], f"{name}, map")
 
     def features(self, name: str) -> tuple[Features, NDArray[np.bool_]]:
         """Their features (M, D) by a backbone that they were embedded by, and which could be read, (M,)."""

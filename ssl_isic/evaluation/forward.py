@@ -16,6 +16,7 @@ from ssl_isic.data.images import ImagePool
 from ssl_isic.data.views import eval_view
 from ssl_isic.data.whole_images import EvaluationImages, evaluation_loader
 from ssl_isic.data.workers import LoaderConfig
+from ssl_isic.transfer import to_device
 
 Forward = Callable[[Tensor], Tensor]
 """uint8 pixels (B, size, size, 3) to values (B, ...)."""
@@ -68,7 +69,7 @@ def forward_images(
 
 
 def _forward_batch(forward: Forward, batch: dict[str, Tensor], accelerator: Accelerator) -> Block:
-    images = batch["images"].to(accelerator.device, non_blocking=True)
+    images = to_device(batch["images"], accelerator.device)
     with torch.no_grad(), accelerator.autocast():
         values = torch.cat([forward(part) for part in parts_for(images)])
     return Block(values.cpu().numpy(), batch["readable"].numpy())

@@ -37,16 +37,16 @@ class KeptFeatures:
     reading: ReadingConfig
     accelerator: Accelerator
 
-    def key(self, source: BackboneSource) -> str:
+    def key(self, source: BackboneSource, cleaning: Sequence[str]) -> str:
         """A hash of weights, ids, file of images, size and cleaning.
 
         Opens the backbone: InputError as `open_backbone`.
         """
         network = fingerprint(Embedder(open_backbone(source, self.image_size)))
-        return self._key(network, self.image_size, self.reading.cleaning_for(source))
+        return self._key(network, self.image_size, cleaning)
 
-    def embed(self, source: BackboneSource, key: str, title: str) -> None:
-        """Embed the images unless they already are, under `key`. Every rank calls this."""
+    def embed(self, source: BackboneSource, cleaning: Sequence[str], key: str, title: str) -> None:
+        """Embed the images, cleaned so, unless they already are, under `key`. Every rank calls this."""
         there = [self._path(key).exists()]
         broadcast_object_list(there)  # one answer for all ranks, also where they see other disks
         if there[0]:
@@ -59,7 +59,7 @@ class KeptFeatures:
             self.indices,
             self.image_size,
             self.reading,
-            self.reading.cleaning_for(source),
+            cleaning,
             self.accelerator,
             unfinished,
             title,
@@ -71,14 +71,18 @@ class KeptFeatures:
         """The network of `source`, on this rank's device."""
         return Embedder(open_backbone(source, self.image_size)).to(self.accelerator.device)
 
-    def colour(self) -> str:
-        """Compute the twelve colour numbers unless they are there; returns their key. The main process calls this."""
-        key = self._key("colour", None, [])
+    def colour(self, cleaning: Sequence[str]) -> str:
+        """Compute the twelve colour numbers of the images, cleaned so, unless they are there; returns their key.
+
+        The main process calls this.
+        """
+        key = self._key("colour", None, cleaning)
         if not self._path(key).exists():
             starts = range(0, len(self.indices), COLOUR_BLOCK)
             parts = (self.indices[start : start + COLOUR_BLOCK] for start in starts)
             blocks = (
-                Block(values, np.any(values, axis=1)) for values in (colour_features(self.pool, p) for p in parts)
+                Block(values, np.any(values, axis=1))
+                for values in (colour_features(self.pool, part, cleaning) for part in parts)
             )
             write_npy(self._path(key), self.ids, blocks)
         return key

@@ -1,7 +1,6 @@
 """What one set of features is worth on labelled lesions: scores of every image, then metrics of the scores."""
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -12,12 +11,14 @@ from numpy.typing import NDArray
 from ssl_isic.evaluation.lesions import Lesions
 from ssl_isic.evaluation.neighbours import Features, knn_scores
 from ssl_isic.evaluation.probe import FewShot, few_shot
-from ssl_isic.evaluation.spectrum import alpha_req, rankme
+from ssl_isic.evaluation.spectrum import alpha_req, or_none, rankme
 from ssl_isic.metrics import Interval, bootstrap, bootstrap_over_draws, paired_bootstrap, partial_auc, roc_auc
 
 Floats = NDArray[np.float64]
 SPECTRUM_ROWS = 25_600  # as many as RankMe's authors use; a spectrum of more rows costs minutes
 FEW_SHOT_RESAMPLES = 200
+SCORING = 2
+"""To be raised when the same features and settings begin to score otherwise: kept scores are then made anew."""
 METRICS = {"auc": roc_auc, "pauc": partial_auc}
 
 
@@ -51,8 +52,8 @@ def score(
         size=features_ND.shape[1],
         knn=knn_scores(features_ND, lesions.target, lesions.groups, neighbours),
         few_shot=few_shot(features_ND, lesions.target, lesions.groups, lesions.fold, shares, draws, seed),
-        rankme=_or_none(lambda: rankme(features_ND[rows])),
-        alpha_req=_or_none(lambda: alpha_req(features_ND[rows])),
+        rankme=or_none(rankme, features_ND[rows]),
+        alpha_req=or_none(alpha_req, features_ND[rows]),
     )
 
 
@@ -132,7 +133,9 @@ def from_arrays(arrays: dict[str, NDArray[Any]]) -> Scores:
 
 def lesions_hash(lesions: Lesions, *settings: object) -> str:
     """A hash of all that scores depend on besides the features: labels, groups, folds, settings and this library's version."""
-    digest = hashlib.sha256(repr((version("ssl-isic"), lesions.ids, lesions.groups.tolist(), settings)).encode())
+    digest = hashlib.sha256(
+        repr((version("ssl-isic"), SCORING, lesions.ids, lesions.groups.tolist(), settings)).encode()
+    )
     for array in (lesions.target, lesions.fold):
         digest.update(array.tobytes())
     return digest.hexdigest()[:16]
@@ -140,10 +143,3 @@ def lesions_hash(lesions: Lesions, *settings: object) -> str:
 
 def _interval(name: str, interval: Interval) -> dict[str, float]:
     return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
-
-
-def _or_none(compute: Callable[[], float]) -> float | None:
-    try:
-        return compute()
-    except ValueError:
-        return None

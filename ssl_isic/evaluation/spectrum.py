@@ -3,6 +3,8 @@
 Shapes: N images, D features. Everything is computed in float64.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -50,6 +52,15 @@ def alpha_req(features_ND: ArrayLike, ranks: tuple[int, int] = ALPHA_RANKS) -> f
     rank = np.arange(first, last + 1)
     slope, _ = np.polyfit(np.log(rank), np.log(eigenvalues[first - 1 : last]), deg=1)
     return float(-slope)
+
+
+def or_none(figure: Callable[[Floats], float], features_ND: ArrayLike) -> float | None:
+    """RankMe or alpha-ReQ of finite features, None where they have too few directions for it."""
+    features = _matrix(features_ND)
+    try:
+        return figure(features)
+    except ValueError:
+        return None
 
 
 def alignment(first_ND: ArrayLike, second_ND: ArrayLike) -> float:

@@ -25,9 +25,9 @@ def contrastive_loss(
     """Mean over this rank's anchors of -log(exp(s+ / t) / sum exp(s / t)), s the cosine similarity.
 
     The sum runs over the positive and all negatives; `decoupled` leaves the positive out of it. Images with the anchor's
-    number in `group_B` (its own row, its patient, its lesion) are no negatives. An anchor without any negative is only
-    drawn to its positive. The mean over ranks of the loss and of its gradient are those of one process with all images:
-    the gather carries gradient.
+    number in `group_B` (its own row, its patient, its lesion) are no negatives. An anchor without any negative
+    learns nothing; if `decoupled`, it is only drawn to its positive. The mean over ranks of the loss and of its gradient are
+    those of one process with all images: the gather carries gradient.
 
     Source: Chen et al. 2020, https://arxiv.org/abs/2002.05709, equation 1; Yeh et al. 2022, https://arxiv.org/abs/2110.06848,
     equation 6 without weights (decoupled).

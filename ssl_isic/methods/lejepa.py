@@ -23,6 +23,7 @@ from ssl_isic.methods.multicrop import GLOBAL_CROPS, forward_by_resolution
 from ssl_isic.methods.ranks import gathered
 from ssl_isic.optim import ParameterGroup, parameter_groups
 from ssl_isic.task import Task, full_precision
+from ssl_isic.transfer import to_device
 
 LR = 5e-4
 LARGEST_FREQUENCY = 3.0
@@ -85,9 +86,7 @@ class LeJEPA(Task):
             center_BP = projected_VBP[:GLOBAL_CROPS].mean(dim=0)
             prediction = (projected_VBP - center_BP).square().mean()
             directions_PS = random_directions(self.config.projection_size, self.config.slices, step)
-            if projected_VBP.is_cuda:
-                directions_PS = directions_PS.pin_memory()  # or the copy would be waited for
-            sliced_VBS = projected_VBP @ directions_PS.to(projected_VBP.device, non_blocking=True)
+            sliced_VBS = projected_VBP @ to_device(directions_PS, projected_VBP.device)
             sigreg = epps_pulley(sliced_VBS, self.config.integration_points).mean()
             loss = (1 - self.config.sigreg_weight) * prediction + self.config.sigreg_weight * sigreg
         return {

@@ -34,7 +34,7 @@ class DataFacts:
     """What is known before training, from which defaults follow."""
 
     images: int
-    """Images of the pool."""
+    """Images that are trained on."""
     image_px: float
     """Median side of an image, the geometric mean of width and height, px."""
     batch_size: int

@@ -1,5 +1,6 @@
 """Defaults that follow from the data: each rule by hand, and that a key which is set is never touched."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from ssl_isic.methods.simclr import SimCLRConfig
 from ssl_isic.methods.vicreg import VICRegConfig
 from ssl_isic.pretraining import PretrainConfig
 
+WriteHdf5 = Callable[[Path, Mapping[str, bytes]], Path]
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
@@ -136,6 +138,20 @@ def test_small_images_are_not_cropped_to_a_blur() -> None:
     assert large["views.global_scale"] == (0.08, 1.0)
     tiny = values(crop_defaults(facts(views=paper, image_px=20.0), "simclr"))
     assert tiny["views.global_scale"] == (0.8, 1.0)
+
+
+@pytest.mark.parametrize("sources", [["train"], ["train", "again"]])
+def test_rules_count_the_images_that_are_trained_on(
+    sources: list[str], tmp_path: Path, write_hdf5: WriteHdf5, lesion_jpegs: dict[str, bytes]
+) -> None:
+    """630 of 700: a tenth is held out to look at, and a second source of the same ids adds none."""
+    jpeg = next(iter(lesion_jpegs.values()))
+    images = write_hdf5(tmp_path / "many.hdf5", {f"ISIC_{k:07d}": jpeg for k in range(700)})
+    tree = {"data": {"sources": dict.fromkeys(sources, images)}, "loop": {"batch_size": 8}, "method": {"name": "dino"}}
+    filled = fill_defaults(validate(PretrainConfig, {"run_dir": "runs/x", **tree}, source="test")).config
+    assert isinstance(filled.method, DINOConfig)
+    assert filled.loop.epochs == 800
+    assert filled.method.ema == pytest.approx(1 - 500 / (800 * (630 // 8)), abs=1e-5)
 
 
 @pytest.mark.parametrize(("epochs", "warmup"), [(None, 10.0), (30.0, 3.0)])

@@ -27,7 +27,7 @@ from ssl_isic.backbones import BackboneConfig
 from ssl_isic.checkpoint import list_checkpoints
 from ssl_isic.config import validate
 from ssl_isic.errors import InputError, InterruptedRun
-from ssl_isic.loop import LoopConfig, build_accelerator, sync_batch_norm
+from ssl_isic.loop import LoopConfig, build_accelerator, fit, sync_batch_norm
 from ssl_isic.methods.dino import DINO
 from ssl_isic.methods.dinov2 import DINOv2
 from ssl_isic.methods.lejepa import LeJEPA
@@ -220,6 +220,27 @@ def test_a_loss_or_gradient_that_is_not_finite_stops_the_run(
     saved = list_checkpoints(tmp_path / "checkpoints")
     assert [path.name for path in saved] == ["step-000000002", "step-000000004"]
     assert all(value.isfinite().all() for value in load_file(saved[-1] / "model.safetensors").values())
+
+
+def test_a_network_that_is_not_finite_is_not_looked_at(
+    tmp_path: Path, lesions: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, looked = SimCLR.forward, list[bool]()
+
+    def forward(self: SimCLR, batch: Any, step: int) -> dict[str, Tensor]:
+        outputs = original(self, batch, step)
+        return {**outputs, "loss": outputs["loss"] * (torch.nan if step == 1 else 1)}
+
+    def look(network: nn.Module) -> Iterator[tuple[str, float]]:
+        looked.append(all(bool(value.isfinite().all()) for value in network.parameters()))
+        yield "seen", 1.0
+
+    monkeypatch.setattr(SimCLR, "forward", forward)
+    looking = {"evaluate": look, "evaluate_every": 1}
+    monkeypatch.setattr(ssl_isic.pretraining, "fit", lambda *known, **named: fit(*known, **{**named, **looking}))
+    with pytest.raises(InputError, match="not finite at step 1;"):
+        pretrain(config_of(tmp_path, lesions, SIMCLR, log_every=20, workers=0))
+    assert looked == [True, True], "before the first step and after it"
 
 
 def test_a_run_that_the_guard_stopped_goes_no_further_when_it_is_repeated(

@@ -19,6 +19,7 @@ from ssl_isic.data.shard_writing import ShardsConfig, write_shards
 from ssl_isic.data.workers import LoaderConfig
 from ssl_isic.defaults import fill_defaults
 from ssl_isic.errors import InputError
+from ssl_isic.evaluation.colour import colour_features
 from ssl_isic.evaluation.neighbours import knn_scores
 from ssl_isic.evaluation.spectrum import rankme
 from ssl_isic.metrics import roc_auc
@@ -215,6 +216,50 @@ def test_what_is_measured_is_measured_on_the_held_out_images(
     assert rankme(constant) == pytest.approx(1, abs=1e-3)
 
 
+def test_an_image_that_does_not_decode_is_in_no_figure(
+    many: dict[str, Path], redness: np.ndarray[Any, np.dtype[np.float64]], tmp_path: Path, write_hdf5: WriteHdf5
+) -> None:
+    labelled = with_reddest(200, many, redness, tmp_path)
+    whole = pool_of(labelled)
+    held_out = hold_out(MonitorConfig(target="target"), whole, 0)
+    assert held_out.target is not None
+    assert held_out.groups is not None
+    broken = held_out.indices[[0, 3]]
+    bytes_of = {whole.images.id_of(k): whole.images.read(k) if k not in broken else b"torn" for k in range(IMAGES)}
+    torn = pool_of({**labelled, "images": write_hdf5(tmp_path / "torn.hdf5", bytes_of)})
+    there = ~np.isin(held_out.indices, broken)
+    rest = HeldOut(held_out.indices[there], held_out.left_out, held_out.target[there], held_out.groups[there])
+    values, without = (
+        dict(Monitor(pool, held, 32, LoaderConfig(workers=0), Accelerator(cpu=True))(Redness()))
+        for pool, held in ((torn, held_out), (whole, rest))
+    )
+    assert "held_out_probe_auc" in values
+    assert values == pytest.approx(without)
+
+
+def test_colour_is_looked_at_in_the_images_that_the_network_sees(many: dict[str, Path]) -> None:
+    pool = pool_of(many)
+    cleaned = Pool(pool.config.model_copy(update={"clean": ["clahe"]}), pool.images, "target")
+    held_out = hold_out(MonitorConfig(target="target"), pool, 0)
+    loader, accelerator = LoaderConfig(workers=0), Accelerator(cpu=True)
+    colours = Monitor(cleaned, held_out, 32, loader, accelerator)._colour
+    assert np.array_equal(colours, colour_features(pool.images, held_out.indices, ["clahe"]))
+    assert not np.allclose(colours, Monitor(pool, held_out, 32, loader, accelerator)._colour)
+
+
+def test_a_network_of_few_directions_has_no_slope_and_is_no_error(many: dict[str, Path]) -> None:
+    class Narrow(Redness):
+        def forward(self, images: Tensor) -> Tensor:
+            flat = images.mean(dim=(1, 2, 3))[:, None]
+            return torch.cat([flat, flat.sin(), flat.cos()], dim=1) @ torch.eye(3, 16)
+
+    pool = pool_of(many)
+    held_out = hold_out(MonitorConfig(), pool, 0)
+    values = dict(Monitor(pool, held_out, 32, LoaderConfig(workers=0), Accelerator(cpu=True))(Narrow()))
+    assert 1 < values["held_out_rankme"] < 4
+    assert "held_out_alpha_req" not in values
+
+
 def test_a_patients_other_images_give_nothing_away(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two near-copies a patient, whose label is drawn: whoever looks at the other one knows it, and nobody else."""
     rng = np.random.default_rng(0)
@@ -225,9 +270,9 @@ def test_a_patients_other_images_give_nothing_away(monkeypatch: pytest.MonkeyPat
     assert roc_auc(target, knn_scores(features, target, np.arange(400).astype(str))) > 0.9
     everything = np.arange(400)
     held_out = HeldOut(everything, everything, target, groups)
-    pool: Any = SimpleNamespace(images=None)
-    monkeypatch.setattr(Monitor, "_features", lambda self, network: (features, features))
-    monkeypatch.setattr("ssl_isic.monitoring.colour_features", lambda images, indices: features[:, :12])
+    pool: Any = SimpleNamespace(images=None, config=PoolConfig(sources={"none": Path("none")}))
+    monkeypatch.setattr(Monitor, "_features", lambda self, network: (features, features, np.ones(400, bool)))
+    monkeypatch.setattr("ssl_isic.monitoring.colour_features", lambda images, indices, cleaning: features[:, :12])
     values = dict(Monitor(pool, held_out, 32, LoaderConfig(workers=0), Accelerator(cpu=True))(nn.Identity()))
     for name in ("knn", "probe", "colour"):
         assert values[f"held_out_{name}_auc"] < 0.65, name

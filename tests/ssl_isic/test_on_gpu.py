@@ -1,4 +1,4 @@
-"""On a GPU: nothing is left on the CPU, and a run with looks, in half precision, goes on as if it had not been stopped.
+"""On a GPU: nothing is left on the CPU or is float64, which Apple's do not have; a run with looks, in half precision, goes on.
 
 The first needs none: torch knows on which device a tensor would be without having it.
 """
@@ -9,15 +9,19 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from torch import nn
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from ssl_isic.backbones import BackboneConfig
 from ssl_isic.config import validate
+from ssl_isic.data.views import ViewsConfig, dino_views
 from ssl_isic.defaults import fill_defaults
 from ssl_isic.errors import InterruptedRun
 from ssl_isic.methods.method import RunShape
@@ -53,6 +57,21 @@ def config_of(name: str, run_dir: Path, images: Path, **loop: Any) -> PretrainCo
     return validate(PretrainConfig, tree, source="test")
 
 
+class WithoutFloat64(TorchDispatchMode):
+    """A device of this type has no float64."""
+
+    def __init__(self, device_type: str) -> None:
+        super().__init__()
+        self.device_type = device_type
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for value in tree_leaves(made):
+            if isinstance(value, Tensor) and value.device.type == self.device_type:
+                assert value.dtype is not torch.float64, func
+        return made
+
+
 def move_to_a_gpu_that_is_not_there(task: Task) -> None:
     for module in task.modules():
         for name, parameter in module._parameters.items():
@@ -76,7 +95,7 @@ def test_nothing_that_a_method_computes_with_is_left_on_the_cpu(
     local_sides = [SIZE // 2] * METHODS[name][1].get("local_crops", 0)
     sides = [SIZE] if name == "mae" else [SIZE, SIZE, *local_sides]
     on_the_cpu = task.before_transfer({"row": torch.arange(IMAGES)}, 3)
-    with FakeTensorMode(allow_non_fake_inputs=True, shape_env=ShapeEnv()):
+    with FakeTensorMode(allow_non_fake_inputs=True, shape_env=ShapeEnv()), WithoutFloat64("cuda"):
         move_to_a_gpu_that_is_not_there(task)
         views = [torch.empty(IMAGES, side, side, 3, dtype=torch.uint8, device="cuda") for side in sides]
         sent = {key: torch.empty_like(value, device="cuda") for key, value in on_the_cpu.items()}
@@ -84,6 +103,18 @@ def test_nothing_that_a_method_computes_with_is_left_on_the_cpu(
         if isinstance(task, StepHooks):
             task.after_step(3)
     assert {(value.device.type, value.dtype) for value in outputs.values()} == {("cuda", torch.float32)}
+
+
+@pytest.mark.parametrize("preset", ["lesion", "paper"])
+def test_views_are_finished_there_without_float64(preset: str) -> None:
+    """On torch's device without memory, which refuses a tensor from elsewhere as a GPU does."""
+    views = dino_views(ViewsConfig(preset=preset, size=SIZE, local_size=SIZE // 2, on_device=True), 2)
+    begun = [views.begun(np.full((80, 80, 3), 90, np.uint8), (0, row)) for row in range(IMAGES)]
+    drawn = torch.tensor([numbers for _, numbers in begun], dtype=torch.float64)
+    pixels = [torch.empty(IMAGES, *view.shape, dtype=torch.uint8, device="meta") for view in begun[0][0]]
+    with WithoutFloat64("meta"):
+        finished = views.finished(pixels, drawn)
+    assert [(view.device.type, view.shape) for view in finished] == [("meta", view.shape) for view in pixels]
 
 
 def and_then_asked_to_stop(step: Callable[..., None]) -> Callable[..., None]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_isic.data.steps.step import Image, Limits, Parameters, Step, uniform
+from ssl_isic.transfer import to_device
 
 SIGMAS_KEPT = 3.5
 """The kernel ends at this many sigmas, as in Pillow and albumentations."""
@@ -38,7 +39,7 @@ class GaussianBlur(Step):
         places = torch.arange(-radius, radius + 1, dtype=parameters.dtype)
         kernels_B_K = torch.exp(-0.5 * (places / parameters) ** 2)
         kernels_B_K = kernels_B_K.where(places.abs() <= torch.floor(SIGMAS_KEPT * parameters), 0.0)
-        kernels_B_K = (kernels_B_K / kernels_B_K.sum(dim=1, keepdim=True)).to(images, non_blocking=True)
+        kernels_B_K = to_device((kernels_B_K / kernels_B_K.sum(dim=1, keepdim=True)).to(images.dtype), images.device)
         return _along_rows(_along_rows(images, kernels_B_K).transpose(2, 3), kernels_B_K).transpose(2, 3)
 
 
@@ -46,6 +47,6 @@ def _along_rows(images: Tensor, kernels_B_K: Tensor) -> Tensor:
     """Each image (B, 3, H, W) convolved with its own kernel along W; borders are mirrored, without the edge twice."""
     count, channels, height, width = images.shape
     radius = kernels_B_K.shape[1] // 2
-    mirrored = torch.from_numpy(np.pad(np.arange(width), radius, mode="reflect")).to(images.device, non_blocking=True)
+    mirrored = to_device(torch.from_numpy(np.pad(np.arange(width), radius, mode="reflect")), images.device)
     rows = images[..., mirrored].reshape(1, count, channels * height, width + 2 * radius)
     return nn.functional.conv2d(rows, kernels_B_K[:, None, None], groups=count).reshape(images.shape)

@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from ssl_isic.data.steps.step import Image, Parameters, Step, uniform, whole_number
+from ssl_isic.transfer import to_device
 
 GREY_WEIGHTS = (0.299, 0.587, 0.114)
 """Of red, green and blue in grey (ITU-R BT.601)."""
@@ -56,8 +57,8 @@ class ColourJitter(Step):
         for turn in range(4):
             for part in range(4):
                 rows = torch.nonzero(orders[:, turn] == part)[:, 0]
-                amount_B111 = parameters[rows, part, None, None, None].to(images, non_blocking=True)
-                rows = rows.to(images.device, non_blocking=True)
+                amount_B111 = to_device(parameters[rows, part, None, None, None].to(images.dtype), images.device)
+                rows = to_device(rows, images.device)
                 images[rows] = BATCH_PARTS[part](images[rows], amount_B111)
         return images
 
@@ -109,7 +110,7 @@ PARTS: list[Callable[[Image, float], Image]] = [brightened, contrasted, saturate
 
 def grey_of(images: Tensor) -> Tensor:
     """The grey (B, 1, H, W) of `images` (B, 3, H, W)."""
-    weights = torch.tensor(GREY_WEIGHTS).to(images, non_blocking=True)
+    weights = to_device(torch.tensor(GREY_WEIGHTS, dtype=images.dtype), images.device)
     return torch.einsum("bchw,c->bhw", images, weights)[:, None]
 
 
@@ -133,7 +134,7 @@ def _hue_turned_batch(images: Tensor, turns_B111: Tensor) -> Tensor:
     chroma = largest - images.amin(dim=1)
     sixths = torch.stack([green - blue, blue - red, red - green], 1).gather(1, which[:, None])[:, 0]
     sixths = sixths / chroma.clamp(min=1e-6) + 2 * which + 6 * torch.round(turns_B111[:, 0] * TURN) / TURN
-    first = torch.tensor([5.0, 3.0, 1.0]).to(images, non_blocking=True)
+    first = to_device(torch.tensor([5.0, 3.0, 1.0], dtype=images.dtype), images.device)
     phase = (first[:, None, None] + sixths[:, None]) % 6
     return largest[:, None] - chroma[:, None] * torch.minimum(phase, 4 - phase).clamp(0, 1)
 

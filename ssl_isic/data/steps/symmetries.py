@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ssl_isic.data.steps.step import Image, Parameters, Step, whole_number
+from ssl_isic.transfer import to_device
 
 
 class HorizontalFlip(Step):
@@ -68,7 +69,7 @@ class D4(Step):
         turned = torch.empty_like(images)
         symmetries = parameters[:, 0].to(torch.long)
         for symmetry in range(8):
-            rows = torch.nonzero(symmetries == symmetry)[:, 0].to(images.device, non_blocking=True)
+            rows = to_device(torch.nonzero(symmetries == symmetry)[:, 0], images.device)
             transposed, upside_down, mirrored = _parts(symmetry)
             part = images[rows].transpose(2, 3) if transposed else images[rows]
             turned[rows] = part.flip([2] * upside_down + [3] * mirrored)

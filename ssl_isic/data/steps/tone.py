@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ssl_isic.data.steps.jitter import grey_of
 from ssl_isic.data.steps.step import Image, Limits, Parameters, Step, uniform
+from ssl_isic.transfer import to_device
 
 
 class Grey(Step):
@@ -68,7 +69,8 @@ class Gamma(Step):
         return changed
 
     def apply_batch(self, images: Tensor, parameters: Tensor) -> Tensor:
-        return 255 * (images / 255) ** parameters[:, 0, None, None, None].to(images, non_blocking=True)
+        power_B111 = to_device(parameters[:, 0, None, None, None].to(images.dtype), images.device)
+        return 255 * (images / 255) ** power_B111
 
 
 _SHARES = np.arange(256) / 255

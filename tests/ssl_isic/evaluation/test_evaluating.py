@@ -1,6 +1,7 @@
 """`ssl-isic evaluate` from words to files, on tiny networks; killed and gone on; and each wrong input."""
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -174,12 +175,34 @@ def test_features_are_kept_by_weights_ids_images_size_and_cleaning(
     random = kept.BackboneSource(model="test_resnet")
 
     def key(ids: list[str], size: int, clean: list[str] | None = None) -> str:
-        indices, cleaned = np.arange(len(ids)), reading.model_copy(update={"clean": clean})
-        return kept.KeptFeatures(out, pool, ids, indices, size, cleaned, accelerator).key(random)
+        indices = np.arange(len(ids))
+        return kept.KeptFeatures(out, pool, ids, indices, size, reading, accelerator).key(random, clean or [])
 
     assert key(["a", "b"], 32) == key(["a", "b"], 32) == key(["a", "b"], 32, [])
     others = key(["b", "a"], 32), key(["a"], 32), key(["a", "b"], 64), key(["a", "b"], 32, ["hair"])
     assert len({key(["a", "b"], 32), *others}) == 5
+
+
+def test_baselines_see_images_cleaned_as_the_backbones_do(
+    tmp_path: Path, labelled_files: Any, backbone_folder: Path
+) -> None:
+    cleaned = tmp_path / "cleaned"
+    shutil.copytree(backbone_folder, cleaned)
+    settings = json.loads((cleaned / "config.json").read_text())
+    (cleaned / "config.json").write_text(json.dumps({**settings, "clean": ["clahe", "lab"]}))
+    words = [f"backbones.plain={backbone_folder}", f"backbones.cleaned={cleaned}", f"out={tmp_path / 'out'}"]
+    files = [f"images={labelled_files.images}", f"table={labelled_files.table}", f"folds={labelled_files.folds}"]
+    assert main([*words, *files, *QUICK, "shares=[1]"]) == 0
+    report = pd.read_csv(tmp_path / "out" / "report.csv").set_index("name")
+    random = [f"random test_resnet{how}, 3 seeds" for how in ("", " (clahe + lab)")]
+    colour = [f"12 colour numbers{how}" for how in ("", " (clahe + lab)")]
+    assert {*random, *colour} <= set(report.index)
+    assert len(report) == 2 + 2 * 4 + 2
+    for found, baseline in zip(("plain", "cleaned"), colour, strict=True):
+        lead = report.loc[found, "probe_auc"] - report.loc[baseline, "probe_auc"]
+        assert report.loc[found, "auc_minus_colour"] == pytest.approx(lead)
+    for names in (random, colour):
+        assert report.loc[names[0], "knn_auc"] != report.loc[names[1], "knn_auc"]
 
 
 def test_the_map_shows_images_of_other_sources_by_the_same_features(

@@ -5,13 +5,14 @@ import warnings
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.stats import spearmanr
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from ssl_isic.data.folds import make_folds
 from ssl_isic.evaluation import probe
 from ssl_isic.evaluation.probe import C_GRID, draw_rows, few_shot, linear_probe
-from ssl_isic.metrics import roc_auc
+from ssl_isic.metrics import partial_auc, roc_auc
 
 Arrays = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.str_], NDArray[np.int64]]
 
@@ -49,11 +50,44 @@ def test_each_fold_is_scikit_learns_with_the_c_of_least_inner_log_loss(lesions: 
         inner = make_folds([f"{k:09d}" for k in range(len(train))], target[train], groups[train], 3, seed=0)
         c = min(C_GRID, key=lambda c, rows=train, inner=inner: log_loss_of(c, features[rows], target[rows], inner))
         scaler = StandardScaler().fit(features[train])
-        model = LogisticRegression(C=c, max_iter=5000).fit(scaler.transform(features[train]), target[train])
+        model = LogisticRegression(C=c, max_iter=5000, tol=1e-8).fit(scaler.transform(features[train]), target[train])
         odds = model.decision_function(scaler.transform(features[held]))
-        standing = [(np.sum(odds < value) + np.sum(odds == value) / 2) / len(odds) for value in odds]
+        benign = odds[target[held] == 0]
+        standing = [(np.sum(benign < value) + np.sum(benign == value) / 2) / len(benign) for value in odds]
         assert np.allclose(scores[held], standing, rtol=1e-12)
     assert roc_auc(target, scores) > 0.75
+
+
+def test_folds_of_unlike_prevalence_are_scored_as_the_mean_over_them() -> None:
+    """As clinics are: a perfect probe has an AUC of 1, and another one the mean of its folds', weighted by their positives."""
+    rng, fold = np.random.default_rng(0), np.repeat([0, 1], 1000)
+    target = np.concatenate([np.arange(1000) < 200, np.arange(1000) < 20]).astype(float)
+    groups = np.arange(2000).astype(str)
+    assert roc_auc(target, linear_probe(target[:, None], target, groups, fold)) == 1
+    assert partial_auc(target, linear_probe(target[:, None], target, groups, fold)) == pytest.approx(0.2)
+    scores = linear_probe(rng.normal(1.5 * target)[:, None], target, groups, fold)
+    of_folds = [roc_auc(target[fold == number], scores[fold == number]) for number in (0, 1)]
+    assert of_folds[0] != pytest.approx(of_folds[1], abs=0.005)
+    assert roc_auc(target, scores) == pytest.approx(np.average(of_folds, weights=[200, 20]), abs=1e-3)
+
+
+def test_it_has_converged_where_one_row_in_a_thousand_is_positive() -> None:
+    """There the gradient of the mean loss is small from the start: scikit-learn's own tolerance ends early."""
+    rng, rows = np.random.default_rng(2), 20_000
+    target = np.zeros(rows)
+    target[:: rows // 20] = 1
+    features = rng.normal(size=(rows, 24)) * np.geomspace(1, 30, 24) + target[:, None] * rng.normal(size=24)
+    groups, fold = np.arange(rows).astype(str), np.arange(rows) // (rows // 20) % 2
+    scores = linear_probe(features, target, groups, fold)
+    held = fold == 0
+    scaler = StandardScaler().fit(features[~held])
+    inside, outside = scaler.transform(features[~held]), scaler.transform(features[held])
+    odds = [
+        LogisticRegression(C=c, tol=1e-10, max_iter=5000).fit(inside, target[~held]).decision_function(outside)
+        for c in C_GRID
+    ]
+    closest = max(spearmanr(scores[held], one).statistic for one in odds)
+    assert closest > 1 - 1e-5
 
 
 def test_it_is_a_function_of_the_seed(lesions: Arrays) -> None:

@@ -15,6 +15,8 @@ from ssl_isic.methods.method import MethodSettings, RunShape
 from ssl_isic.task import StepHooks, Task
 
 IMAGES, SIZE = 8, 64
+ROUNDING = {torch.bfloat16: 0.1, torch.float16: 0.03}
+"""Of a whole pass; how much it is depends on the CPU. bf16 has 8 bits, fp16 11."""
 EVERYWHERE = ["simclr", "dino", "vicreg", "lejepa"]
 CASES = [
     *((method, model) for method in EVERYWHERE for model in ("test_vit", "test_resnet", "test_efficientnet")),
@@ -59,7 +61,7 @@ def test_half_precision_gives_the_loss_and_gradient_of_float32_but_for_its_round
     task, _ = build(method, model)
     rounded = one_pass(task, batch, dtype)
     assert rounded != plain, f"nothing ran in {dtype}"
-    assert rounded == pytest.approx(plain, rel=0.05, abs=2e-3)
+    assert rounded == pytest.approx(plain, rel=ROUNDING[dtype], abs=2e-3)
     if method.startswith("dino"):
         assert rounded["loss"] == pytest.approx(plain["loss"], rel=2e-3), "of a softmax in bf16 it would be 8e-3"
     if isinstance(task, StepHooks):
