@@ -44,13 +44,16 @@ class Scores:
 def score(
     features_ND: Features, lesions: Lesions, shares: tuple[float, ...], draws: int, neighbours: int, seed: int
 ) -> Scores:
-    """Score N lesions by their features. `shares` of the training groups ascend and end in 1; `neighbours` vote for kNN."""
+    """Score N lesions by their features, each by what is outside its fold.
+
+    `shares` of the training groups ascend and end in 1; `neighbours` vote for kNN.
+    """
     rows = np.arange(len(features_ND))
     if len(rows) > SPECTRUM_ROWS:
         rows = np.sort(np.random.default_rng(seed).choice(rows, SPECTRUM_ROWS, replace=False))
     return Scores(
         size=features_ND.shape[1],
-        knn=knn_scores(features_ND, lesions.target, lesions.groups, neighbours),
+        knn=knn_scores(features_ND, lesions.target, lesions.fold.astype(np.str_), neighbours),
         few_shot=few_shot(features_ND, lesions.target, lesions.groups, lesions.fold, shares, draws, seed),
         rankme=or_none(rankme, features_ND[rows]),
         alpha_req=or_none(alpha_req, features_ND[rows]),

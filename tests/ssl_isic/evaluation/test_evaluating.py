@@ -90,12 +90,15 @@ def test_the_report_has_both_baselines_and_the_figures_of_the_parts(
     embed = [f"backbone={backbone_folder}", f"images={labelled_files.images}", f"table={labelled_files.table}"]
     assert embed_main([*embed, f"out={tmp_path / 'f.npy'}", "workers=0"]) == 0
     features = np.load(tmp_path / "f.npy")
-    assert report.loc["folder", "knn_auc"] == pytest.approx(roc_auc(target, knn_scores(features, target, groups)))
-    probe = linear_probe(features, target, groups, labelled_files.fold)
+    fold = labelled_files.fold
+    knn = knn_scores(features, target, fold.astype(str))
+    assert report.loc["folder", "knn_auc"] == pytest.approx(roc_auc(target, knn))
+    assert not np.array_equal(knn, knn_scores(features, target, groups)), "the rest of a fold has no vote either"
+    probe = linear_probe(features, target, groups, fold)
     assert report.loc["folder", "probe_auc"] == pytest.approx(roc_auc(target, probe))
 
     pool = kept.ImagePool({"images": labelled_files.images})
-    colour = linear_probe(standardised(colour_features(pool, np.arange(36))), target, groups, labelled_files.fold)
+    colour = linear_probe(standardised(colour_features(pool, np.arange(36))), target, groups, fold)
     assert report.loc["12 colour numbers", "probe_auc"] == pytest.approx(roc_auc(target, colour), abs=0.01)
     lead = report.loc["folder", "probe_auc"] - report.loc["12 colour numbers", "probe_auc"]
     assert report.loc["folder", "auc_minus_colour"] == pytest.approx(lead)
