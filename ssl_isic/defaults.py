@@ -19,6 +19,7 @@ from ssl_isic.sharding import sharding_plugin
 SIZES_LOOKED_AT = 200
 FULL_POOL = 400_000
 FEWEST_EPOCHS, MOST_EPOCHS = 100, 800
+MOST_LOOKS = 100
 LOCAL_SIDE = 96 / 224  # of a global view's: DINO's authors'
 PATCH_OF_OTHERS = 16  # px, for networks without patches
 DIGITS = 5  # of a value that a rule makes; the rules are no finer, and it is read by people
@@ -90,6 +91,9 @@ def _common(config: PretrainConfig, images: int) -> list[Default]:
         ),
         Default("optim.warmup_epochs", min(10.0, epochs / 10), "10 epochs, a tenth of the run at most"),
     ]
+    every = round(epochs / MOST_LOOKS)
+    if every > 1:
+        rules.append(Default("monitor.every_epochs", float(every), f"about {MOST_LOOKS} looks a run: each takes seconds"))
     rules += _view_sides(config)
     if config.backbone.weights is not None:
         gentle = "an epoch, a tenth of the run at most: a new head would shake the weights that are there"

@@ -161,6 +161,7 @@ def test_epochs_and_warmup(lesions: Path, epochs: float | None, warmup: float) -
     assert filled.config.loop.epochs == (epochs or 800.0)
     assert filled.config.optim.warmup_epochs == warmup
     assert ("loop.epochs" in filled.rules) is (epochs is None)
+    assert filled.config.monitor.every_epochs == (8.0 if epochs is None else 1.0)
 
 
 @pytest.mark.parametrize(
