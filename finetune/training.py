@@ -1,7 +1,8 @@
 """The fine-tuning stage: one classifier a fold, each scored on the fold that it never saw."""
 
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -31,10 +32,11 @@ from ssl_isic.data.views import TrainViewConfig, train_view
 from ssl_isic.errors import InputError
 from ssl_isic.evaluation.source import BackboneSource
 from ssl_isic.files import atomic_write, write_json
-from ssl_isic.loop import LoopConfig, build_accelerator, fit, start_trackers, total_steps
+from ssl_isic.loop import LoopConfig, build_accelerator, check_alike, fit, start_trackers, total_steps
 from ssl_isic.metrics import bootstrap, classification_metrics, partial_auc, roc_auc
 from ssl_isic.optim import OptimConfig
 from ssl_isic.run_folder import open_run, read_metrics, write_provenance
+from ssl_isic.run_lock import training_in
 from ssl_isic.saved_weights import on_this_machine
 from ssl_isic.sharding import check_whole
 
@@ -87,28 +89,34 @@ def finetune(config: FinetuneConfig) -> Path:
     pool = ImagePool({LABELLED: config.data.images})
     labelled = read_labelled(config.data, pool, LABELLED)
     held_out(config, labelled)  # refuses wrong folds before the folder is made a run of them
-    accelerator = start_run(config, labelled)
-    pool.cache(config.data, show=accelerator.is_main_process)
-    train_folds(config, labelled, pool, {}, config.run_dir, accelerator)
-    accelerator.end_training()
+    with started_run(config, labelled) as accelerator:
+        pool.cache(config.data, show=accelerator.is_main_process)
+        train_folds(config, labelled, pool, {}, config.run_dir, accelerator)
+        accelerator.end_training()
     return config.run_dir
 
 
-def start_run(config: FinetuneConfig, labelled: Labelled) -> Accelerator:
-    """Make the run's folder, say where its data came from, and print what the user should know about them."""
+@contextmanager
+def started_run(config: FinetuneConfig, labelled: Labelled) -> Iterator[Accelerator]:
+    """Make the run's folder, say where its data came from, and print what the user should know about them.
+
+    Until the context ends no other process trains in the folder.
+    """
     accelerator = build_accelerator(config.loop, config.run_dir)
     config = config.model_copy(update={"loop": config.loop.as_launched(accelerator)})
     check_whole(accelerator, "fine-tuning")
     views = train_view(config.views, config.image_size)  # refuses a wrong preset before the folder is made a run of it
-    if accelerator.is_main_process:
-        inputs = {LABELLED: f"{len(labelled.ids)} ids, sha256 {ids_hash(labelled.ids)}", "folds": labelled.split}
-        open_run(config.run_dir, config, inputs)
-        keep_views(config.run_dir, views)
-        write_provenance(config.run_dir, config.seed, accelerator.num_processes, inputs)
-    start_trackers(accelerator, config.run_dir, config)
-    for note in [*labelled.notes, *_cleaning_notes(config)]:
-        accelerator.print(note)
-    return accelerator
+    inputs = {LABELLED: f"{len(labelled.ids)} ids, sha256 {ids_hash(labelled.ids)}", "folds": labelled.split}
+    check_alike(accelerator, inputs)
+    with training_in(config.run_dir, accelerator):
+        if accelerator.is_main_process:
+            open_run(config.run_dir, config, inputs)
+            keep_views(config.run_dir, views)
+            write_provenance(config.run_dir, config.seed, accelerator.num_processes, inputs)
+        start_trackers(accelerator, config.run_dir, config)
+        for note in [*labelled.notes, *_cleaning_notes(config)]:
+            accelerator.print(note)
+        yield accelerator
 
 
 def _cleaning_notes(config: FinetuneConfig) -> list[str]:

@@ -19,7 +19,7 @@ from finetune.calibrate import Platt, fit_platt, shift_prior
 from finetune.ensemble import mean_probability, predict_folder, read_ensemble, write_ensemble
 from finetune.labelled import Labelled, TrainingRows, read_labelled
 from finetune.predict import write_predictions
-from finetune.training import LABELLED, FinetuneConfig, fold_folder, held_out, start_run, train_folds
+from finetune.training import LABELLED, FinetuneConfig, fold_folder, held_out, started_run, train_folds
 from pseudolabel.ledger import ledger_rows, read_ledger, training_rows, write_ledger
 from pseudolabel.selection import SelectionConfig, select
 from pseudolabel.unlabelled import UNLABELLED, Unlabelled, UnlabelledConfig, read_unlabelled
@@ -60,27 +60,27 @@ def run_rounds(config: PseudolabelConfig) -> Path:
     unlabelled = read_unlabelled(config.pool, labelled, images)
     if len(held_out(config, labelled)) < 2:
         raise InputError(f"folds={config.folds}: name 2 or more; a fold's teacher is calibrated on the other folds")
-    accelerator = start_run(config, labelled)
-    images.cache(config.data, show=accelerator.is_main_process)
-    accelerator.print(f"{len(labelled.ids)} labelled images, {len(unlabelled.ids)} unlabelled")
-    stage = _Stage(config, labelled, unlabelled, images, accelerator)
-    kept = stage.round_0()
-    report = [stage.report(kept, None)]
-    for number in range(1, config.rounds + 1):
-        student = stage.student(kept, number)
-        if student is None:
-            accelerator.print("the calibrated teachers are certain of no malignant lesion: there is nothing to add")
-            break
-        report.append(stage.report(student, kept))
-        gain = report[-1]["gain"]
-        if gain >= 0:
-            kept = student
-        if gain <= config.min_gain:
-            break
-    if accelerator.is_main_process:
-        _conclude(config, labelled, kept, report)
-    accelerator.wait_for_everyone()
-    accelerator.end_training()
+    with started_run(config, labelled) as accelerator:
+        images.cache(config.data, show=accelerator.is_main_process)
+        accelerator.print(f"{len(labelled.ids)} labelled images, {len(unlabelled.ids)} unlabelled")
+        stage = _Stage(config, labelled, unlabelled, images, accelerator)
+        kept = stage.round_0()
+        report = [stage.report(kept, None)]
+        for number in range(1, config.rounds + 1):
+            student = stage.student(kept, number)
+            if student is None:
+                accelerator.print("the calibrated teachers are certain of no malignant lesion: there is nothing to add")
+                break
+            report.append(stage.report(student, kept))
+            gain = report[-1]["gain"]
+            if gain >= 0:
+                kept = student
+            if gain <= config.min_gain:
+                break
+        if accelerator.is_main_process:
+            _conclude(config, labelled, kept, report)
+        accelerator.wait_for_everyone()
+        accelerator.end_training()
     return config.run_dir
 
 

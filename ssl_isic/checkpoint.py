@@ -22,7 +22,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.nn.parallel import DistributedDataParallel
 
 from ssl_isic.errors import InputError
-from ssl_isic.files import full_disk_named
+from ssl_isic.files import flush_to_disk, full_disk_named
 
 WRAPPED = "module."
 """What DistributedDataParallel puts in front of the names of weights."""
@@ -56,8 +56,11 @@ def save_checkpoint(accelerator: Accelerator, folder: Path, progress: Progress, 
             (partial / "progress.json").write_text(json.dumps(asdict(progress)))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
+        for written in partial.rglob("*"):
+            flush_to_disk(written)
         shutil.rmtree(final, ignore_errors=True)
         partial.rename(final)
+        flush_to_disk(folder)
         for old in list_checkpoints(folder)[:-keep]:
             shutil.rmtree(old)
     accelerator.wait_for_everyone()
@@ -75,7 +78,7 @@ def load_checkpoint(accelerator: Accelerator, path: Path) -> Progress:
         progress = Progress(**json.loads((path / "progress.json").read_text()))
         with _names_of_one_process(accelerator):
             accelerator.load_state(str(path))
-    except (OSError, TypeError, ValueError, RuntimeError, SafetensorError, CheckpointException) as error:
+    except (OSError, EOFError, TypeError, ValueError, RuntimeError, SafetensorError, CheckpointException) as error:
         reason = _reason(error)
         raise InputError(
             f"cannot resume from {path}: {reason}; remove that folder to go on from an earlier one"
@@ -115,4 +118,4 @@ def _reason(error: BaseException) -> str:
     """The first line of what went wrong, on some rank if each reads its share."""
     if isinstance(error, CheckpointException):
         error, _ = next(iter(error.failures.values()))
-    return str(error).splitlines()[0]
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -93,7 +93,9 @@ def _common(config: PretrainConfig, images: int) -> list[Default]:
     ]
     every = round(epochs / MOST_LOOKS)
     if every > 1:
-        rules.append(Default("monitor.every_epochs", float(every), f"about {MOST_LOOKS} looks a run: each takes seconds"))
+        rules.append(
+            Default("monitor.every_epochs", float(every), f"about {MOST_LOOKS} looks a run: each takes seconds")
+        )
     rules += _view_sides(config)
     if config.backbone.weights is not None:
         gentle = "an epoch, a tenth of the run at most: a new head would shake the weights that are there"

@@ -32,7 +32,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     temporary = _empty_file_beside(path)
     try:
         yield temporary
-        _flush_to_disk(temporary)
+        flush_to_disk(temporary)
         os.replace(temporary, path)
     except OSError as error:
         error.filename = error.filename or str(path)  # a failed write() does not know its file
@@ -66,8 +66,8 @@ def full_disk_named(folder: Path) -> Iterator[None]:
 
 
 def holds_weights(run_dir: Path) -> bool:
-    """Whether a run has saved any weights; one that has not may be replaced by another."""
-    return any(run_dir.rglob("model.safetensors"))
+    """Whether a run has saved any weights, its own or a checkpoint's; one that has not may be replaced by another."""
+    return any(run_dir.rglob("model.safetensors")) or any(run_dir.rglob("checkpoints/step-*"))
 
 
 def _empty_file_beside(path: Path) -> Path:
@@ -82,7 +82,8 @@ def _empty_file_beside(path: Path) -> Path:
     return temporary
 
 
-def _flush_to_disk(path: Path) -> None:
+def flush_to_disk(path: Path) -> None:
+    """Have a file, or the names in a folder, outlast a machine that goes down."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

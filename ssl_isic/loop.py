@@ -1,6 +1,6 @@
 """The training loop: the only one. It owns ranks, cadence, accumulation, precision, logging, checkpoints and stopping."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
-from accelerate.utils import LoggerType
+from accelerate.utils import LoggerType, gather_object
 from pydantic import BeforeValidator, Field
 from timm.layers import convert_sync_batchnorm
 from torch import nn
@@ -31,7 +31,6 @@ from ssl_isic.data.workers import LoaderConfig
 from ssl_isic.errors import InputError, InterruptedRun
 from ssl_isic.interrupt import StopAgreement, StopRequest
 from ssl_isic.optim import OptimConfig, build_optimizer, standing_still
-from ssl_isic.run_lock import RunLock
 from ssl_isic.run_log import RunLog
 from ssl_isic.schedules import cosine, is_due, warmup_cosine
 from ssl_isic.sharding import (
@@ -175,10 +174,9 @@ def fit(
 
     Raises:
         InputError: a batch size that does not divide, more than 1 % of the images do not decode, a loss that is not finite,
-            a collapse, another process that trains in `run_dir`.
+            a collapse, ranks that see other checkpoints.
         InterruptedRun: SIGINT, SIGTERM or the end of the launcher; a checkpoint has been written.
     """
-    lock = RunLock(run_dir) if accelerator.is_main_process else nullcontext()
     total = total_steps(config, order)
     per_epoch = steps_per_epoch(order, config.batch_size)
     schedules = schedules_of(optim, config.batch_size, total, per_epoch)
@@ -188,6 +186,7 @@ def fit(
     model, optimizer = prepare_training(task, optim, config, accelerator, heads_first)
     folder = run_dir / "checkpoints"
     saved = list_checkpoints(folder)
+    check_alike(accelerator, {str(folder): saved[-1].name if saved else "no checkpoint"})
     progress = load_checkpoint(accelerator, saved[-1]) if saved else Progress()
     if guard is not None:
         guard.since = progress.collapsing_since
@@ -200,7 +199,7 @@ def fit(
     )
 
     agreement = StopAgreement(accelerator, progress.step)
-    with lock, StopRequest() as stop, log:
+    with StopRequest() as stop, log:
         if evaluate is not None and evaluate_first and progress.step == 0:
             log.metrics(_evaluated(evaluate, task, network, config.compile))
         while progress.step < total:
@@ -227,6 +226,22 @@ def fit(
     exported = network.current()
     accelerator.free_memory()
     return exported.to(memory_format=torch.contiguous_format)  # as weights files want them
+
+
+def check_alike(accelerator: Accelerator, seen: Mapping[str, str]) -> None:
+    """Compare what the ranks see of files, which all have to see alike, by name. Every rank calls this.
+
+    Raises:
+        InputError: on every rank, where one of them sees something else.
+    """
+    of_ranks: list[dict[str, str]] = gather_object([dict(seen)])
+    for name, first in of_ranks[0].items():
+        for rank, of_rank in enumerate(of_ranks):
+            if of_rank[name] != first:
+                raise InputError(
+                    f"{name}: process 0 sees {first}, process {rank} sees {of_rank[name]}; all machines need the same files, "
+                    "and one run_dir that they share"
+                )
 
 
 def prepare_training(

@@ -1,6 +1,7 @@
 """The pretraining stage's configuration and its one piece of work: learn a backbone from a pool of images without labels."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
 from typing import Self
@@ -16,10 +17,10 @@ from ssl_isic.collapse import CollapseGuard
 from ssl_isic.config import Config, Seed
 from ssl_isic.data.images import ImagePool
 from ssl_isic.data.kept_views import keep_views
-from ssl_isic.data.loading import BatchLayout, Order, steps_per_epoch
+from ssl_isic.data.loading import BatchLayout, Order, TrainingImages, steps_per_epoch
 from ssl_isic.data.views import SeededViews, ViewsConfig
 from ssl_isic.errors import InputError
-from ssl_isic.loop import LoopConfig, build_accelerator, fit, start_trackers, total_steps
+from ssl_isic.loop import LoopConfig, build_accelerator, check_alike, fit, start_trackers, total_steps
 from ssl_isic.methods import MethodConfig
 from ssl_isic.methods.diagnostics import starts_alike
 from ssl_isic.methods.method import RunShape
@@ -30,6 +31,7 @@ from ssl_isic.optim import OptimConfig
 from ssl_isic.pool import Kind, Pool, PoolConfig
 from ssl_isic.run_curves import CurvesConfig, draw_curves
 from ssl_isic.run_folder import open_run, write_provenance
+from ssl_isic.run_lock import training_in
 from ssl_isic.task import Task
 
 SLOW_START_STEPS = 500
@@ -106,11 +108,36 @@ def pretrain(config: PretrainConfig, rules: Mapping[str, str] | None = None) -> 
     Args:
         rules: for each key that was filled in, what it follows from; printed at the start.
     """
+    run = _prepared(config)
+    with training_in(run.config.run_dir, run.accelerator):
+        return _trained(run, rules or {})
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """What a run is made of, with nothing written yet."""
+
+    config: PretrainConfig
+    accelerator: Accelerator
+    pool: Pool
+    inputs: dict[str, str]
+    held_out: HeldOut
+    views: SeededViews
+    order: Order
+    dataset: TrainingImages
+    task: Task
+    guard: CollapseGuard | None
+    remarks: list[str]
+
+
+def _prepared(config: PretrainConfig) -> _Prepared:
+    """All that a run needs. InputError for what is wrong with any of it."""
     pool = Pool(config.data, ImagePool(config.data.sources, config.data.shards), config.monitor.target)
     inputs = pool.hashes()
     held_out, trained_on = divide(config, pool)
     views = config.method.build_views(config.views)
     accelerator = build_accelerator(config.loop, config.run_dir)
+    check_alike(accelerator, inputs)
     config = config.model_copy(update={"loop": config.loop.as_launched(accelerator)})
     remarks = pool.remarks(trained_on, config.group_columns())
     order = pool.order(trained_on, config.seed)
@@ -119,15 +146,8 @@ def pretrain(config: PretrainConfig, rules: Mapping[str, str] | None = None) -> 
     set_seed(config.seed)
     task = _task(config, order)
     _check_views(task, views, config)
-    pool.images.cache(config.data, show=accelerator.is_main_process)
-    if accelerator.is_main_process:
-        open_run(config.run_dir, config, inputs)
-        keep_views(config.run_dir, views)
-        write_provenance(config.run_dir, config.seed, accelerator.num_processes, inputs)
-    start_trackers(accelerator, config.run_dir, config)
-    steps = steps_per_epoch(order, config.loop.batch_size)
-    guard = _guard(config, task, micro_batch, steps)
-    for line in [
+    guard = _guard(config, task, micro_batch, steps_per_epoch(order, config.loop.batch_size))
+    lines = [
         *_left_out(pool),
         *remarks,
         *_slow_starts(config, guard),
@@ -135,27 +155,39 @@ def pretrain(config: PretrainConfig, rules: Mapping[str, str] | None = None) -> 
         held_out.remark(config.monitor),
         f"batch {config.loop.batch_size} = micro-batch {micro_batch} x world size {accelerator.num_processes} x "
         f"accumulate {config.loop.accumulate}",
-        *(f"{key}={reduce(getattr, key.split('.'), config)}: {rule}" for key, rule in (rules or {}).items()),
-    ]:
+    ]
+    return _Prepared(config, accelerator, pool, inputs, held_out, views, order, dataset, task, guard, lines)
+
+
+def _trained(run: _Prepared, rules: Mapping[str, str]) -> Path:
+    config, accelerator, pool = run.config, run.accelerator, run.pool
+    pool.images.cache(config.data, show=accelerator.is_main_process)
+    if accelerator.is_main_process:
+        open_run(config.run_dir, config, run.inputs)
+        keep_views(config.run_dir, run.views)
+        write_provenance(config.run_dir, config.seed, accelerator.num_processes, run.inputs)
+    start_trackers(accelerator, config.run_dir, config)
+    filled = [f"{key}={reduce(getattr, key.split('.'), config)}: {rule}" for key, rule in rules.items()]
+    for line in [*run.remarks, *filled]:
         accelerator.print(line)
     accelerator.wait_for_everyone()
-    pool.images.keep(held_out.indices)
-    looks = len(held_out.indices) > 0
+    pool.images.keep(run.held_out.indices)
+    looks = len(run.held_out.indices) > 0
     watching = config.data.model_copy(update={"workers": 0})  # it looks at too few images to start processes for
     network = fit(
-        task,
-        dataset,
-        order,
+        run.task,
+        run.dataset,
+        run.order,
         accelerator=accelerator,
         config=config.loop,
         loader=config.data,
         optim=config.optim,
         run_dir=config.run_dir,
         seed=config.seed,
-        evaluate=Monitor(pool, held_out, config.views.size, watching, accelerator) if looks else None,
-        evaluate_every=max(1, round(config.monitor.every_epochs * steps)),
+        evaluate=Monitor(pool, run.held_out, config.views.size, watching, accelerator) if looks else None,
+        evaluate_every=max(1, round(config.monitor.every_epochs * steps_per_epoch(run.order, config.loop.batch_size))),
         evaluate_first=True,
-        guard=guard,
+        guard=run.guard,
         title=config.method.name,
     )
     folder = config.run_dir / "backbone"
@@ -163,7 +195,7 @@ def pretrain(config: PretrainConfig, rules: Mapping[str, str] | None = None) -> 
         save_backbone(network, folder, config.views.size, config.data.clean)
         draw_curves(CurvesConfig(run_dir=config.run_dir))
         accelerator.print(
-            f"{len(trained_on)} images of {len(pool.images.names)} sources, {len(held_out.left_out)} held out; "
+            f"{len(run.dataset)} images of {len(pool.images.names)} sources, {len(run.held_out.left_out)} held out; "
             f"the backbone is in {folder}"
         )
     accelerator.wait_for_everyone()

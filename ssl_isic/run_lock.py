@@ -2,9 +2,12 @@
 
 import fcntl
 import os
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO
+
+from accelerate import Accelerator
 
 from ssl_isic.errors import InputError
 
@@ -14,14 +17,18 @@ LOCK_NAME = ".lock"
 class RunLock:
     """The lock of `folder`, held from here to the end of the context, or of the process however it ends.
 
-    A file system without locks is trusted.
+    A folder that is made for it, and is empty in the end, goes with it. A file system without locks is trusted.
 
     Raises:
         InputError: another process holds it.
     """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        self._was_there = folder.exists()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"run_dir: cannot write {folder} ({error.strerror}); choose another place") from None
         self._path = folder / LOCK_NAME
         self._file = _locked(self._path)
         while not _is_at(self._file, self._path):  # whoever held it has just removed it
@@ -39,6 +46,14 @@ class RunLock:
     ) -> None:
         self._path.unlink(missing_ok=True)
         self._file.close()
+        if not self._was_there:
+            with suppress(OSError):  # not empty
+                self._path.parent.rmdir()
+
+
+def training_in(folder: Path, accelerator: Accelerator) -> AbstractContextManager[object]:
+    """The lock of a run that all of the launch's processes train in, and its main process holds."""
+    return RunLock(folder) if accelerator.is_main_process else nullcontext()
 
 
 def _locked(path: Path) -> IO[str]:

@@ -143,7 +143,7 @@ def check_weights(weights: str, model: nn.Module, name: str, state: dict[str, Te
         InputError: `state`, of `weights`, is not of `model`, a timm network called `name`.
     """
     classifier = model.pretrained_cfg["classifier"]  # type: ignore[index]
-    heads = tuple(f"{head}." for head in ([classifier] if isinstance(classifier, str) else classifier))
+    heads = tuple(f"{head}." for head in ([classifier] if isinstance(classifier, str) else classifier or ()))
     own = {key: value.shape for key, value in model.state_dict().items() if not key.startswith(heads)}
     state = _as_timm_names_them(state, model)
     missing = sorted(own.keys() - state.keys())

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from ssl_isic.data.shared_array import SharedArray, shared_zeros
 from ssl_isic.data.steps.step import Image
-from ssl_isic.data.workers import LoaderConfig, worker_options
+from ssl_isic.data.workers import LoaderConfig, started_by, worker_options
 from ssl_isic.errors import InputError
 
 Shape = tuple[int, ...]
@@ -176,7 +176,8 @@ def parcels(images: Packs, largest_bytes: int, loader: LoaderConfig, **options: 
     """
     blocks = Blocks(loader, largest_bytes) if loader.workers else None
     packed = _Packed(images, blocks)
-    batches = iter(DataLoader(packed, collate_fn=_as_it_is, **options, **worker_options(loader)))
+    with started_by(loader.start_method):
+        batches = iter(DataLoader(packed, collate_fn=_as_it_is, **options, **worker_options(loader)))
     while True:
         try:
             parcel: Parcel = next(batches)

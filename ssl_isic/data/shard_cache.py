@@ -7,11 +7,12 @@ is open, which keeps it from being removed.
 
 import fcntl
 import os
+import re
 import threading
 import time
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +20,8 @@ from ssl_isic.data.remote import fetch
 from ssl_isic.data.shard_index import file_fault
 from ssl_isic.errors import InputError
 
+_SHARD = re.compile(r"[0-9a-f]{64}\.tar")
+_PART = re.compile(r"([0-9a-f]{64})\.(\d+)\.part")  # what else is in the folder is not the cache's
 PAUSE_S = 0.1
 """After a shard could not be fetched ahead of its use, before the next try."""
 
@@ -63,13 +66,14 @@ class ShardCache:
             InputError: it cannot be fetched, or what comes is not what the index says.
         """
         if self.path(shard).exists():
-            os.utime(self.path(shard))  # the longest unused goes first
+            with suppress(PermissionError):  # another user's
+                os.utime(self.path(shard))  # the longest unused goes first
         else:
             self._fetch(url, shard, needed=True)
 
     def discard(self, shard: ShardFile) -> None:
         """Remove a shard if its file here is damaged."""
-        with self._locked(f"{shard.sha256}.lock"):
+        with self._permitted(), self._locked(f"{shard.sha256}.lock"):
             path = self.path(shard)
             if path.exists() and file_fault(path, shard.size_bytes, shard.sha256):
                 path.unlink()
@@ -96,7 +100,7 @@ class ShardCache:
     def _fetch(self, url: str, shard: ShardFile, needed: bool) -> bool:
         """Fetch a shard unless another process has done so meanwhile; whether it is here now."""
         self._make_folder()
-        with self._locked(f"{shard.sha256}.lock", wait=needed) as mine:
+        with self._permitted(), self._locked(f"{shard.sha256}.lock", wait=needed) as mine:
             if not mine:
                 return False
             if self.path(shard).exists():
@@ -115,24 +119,27 @@ class ShardCache:
         """Remove what nobody reads, the longest unused first, until the shard fits: the file to write it to, or None."""
         with self._locked("room.lock"):
             excess = shard.size_bytes - self.limit_bytes
-            for part in self.folder.glob("*.part"):
-                digest, size, _ = part.name.split(".")
+            for part, digest, size in self._parts():
                 with self._locked(f"{digest}.lock", wait=False) as orphaned:
-                    if orphaned or digest == shard.sha256:
-                        part.unlink(missing_ok=True)
-                    else:
-                        excess += int(size)
-            shards = [(path.stat(), path) for path in self.folder.glob("*.tar")]
+                    if not (orphaned or digest == shard.sha256) or not _removed(part):
+                        excess += size
+            shards = [(path.stat(), path) for path in self.folder.iterdir() if _SHARD.fullmatch(path.name)]
             excess += sum(stat.st_size for stat, _ in shards)
             for stat, path in sorted(shards, key=lambda pair: pair[0].st_mtime_ns):
-                if excess > 0 and _is_unread(path):
-                    path.unlink()
+                if excess > 0 and _is_unread(path) and _removed(path):
                     excess -= stat.st_size
             if excess > 0 and not needed:
                 return None
             part = self.folder / f"{shard.sha256}.{shard.size_bytes}.part"
             part.touch()
             return part
+
+    def _parts(self) -> Iterator[tuple[Path, str, int]]:
+        """What is being fetched, or was: the file, the shard's SHA-256, and its size when it is whole."""
+        for path in list(self.folder.iterdir()):
+            named = _PART.fullmatch(path.name)
+            if named:
+                yield path, named[1], int(named[2])
 
     def _make_folder(self) -> None:
         try:
@@ -143,9 +150,20 @@ class ShardCache:
             ) from None
 
     @contextmanager
+    def _permitted(self) -> Iterator[None]:
+        try:
+            yield
+        except PermissionError as error:
+            raise InputError(
+                f"data.shards.cache={self.folder}: {error.filename}: {error.strerror}; name another folder"
+            ) from None
+
+    @contextmanager
     def _locked(self, name: str, wait: bool = True) -> Iterator[bool]:
         """Hold the lock `name`; yields whether it is held, which without `wait` it may not be."""
-        descriptor = os.open(self.folder / name, os.O_RDWR | os.O_CREAT, 0o666)
+        path = self.folder / name
+        theirs = path.exists() and not os.access(path, os.W_OK)  # another user's, who may read it
+        descriptor = os.open(path, os.O_RDONLY if theirs else os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
@@ -157,6 +175,15 @@ class ShardCache:
         finally:
             fcntl.flock(descriptor, fcntl.LOCK_UN)  # a forked child may have the descriptor too
             os.close(descriptor)
+
+
+def _removed(path: Path) -> bool:
+    """Whether the file is gone: another user's may have to stay."""
+    try:
+        path.unlink(missing_ok=True)
+    except PermissionError:
+        return False
+    return True
 
 
 def _is_unread(path: Path) -> bool:

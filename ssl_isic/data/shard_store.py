@@ -77,6 +77,8 @@ class OpenShards:
                         f"no such file: {path}, which {INDEX_NAME} beside it names; copy it there"
                     ) from None
                 continue  # another process needed the room
+            except PermissionError as error:
+                raise InputError(f"cannot read {path}: {error.strerror}; ask its owner") from None
             if fault is None:
                 self._verified.add(here)
                 return opened
@@ -139,7 +141,10 @@ def _read_index(location: Path | str) -> tuple[ShardIndex, str]:
     """The index in a folder or at a URL, and its SHA-256."""
     if isinstance(location, Path):
         path = location / INDEX_NAME
-        return parse_index(path.read_bytes(), path), sha256_of(path)
+        try:
+            return parse_index(path.read_bytes(), path), sha256_of(path)
+        except PermissionError as error:
+            raise InputError(f"cannot read {path}: {error.strerror}; ask its owner") from None
     with TemporaryDirectory() as folder:
         path = Path(folder) / INDEX_NAME
         fetch(f"{location}/{INDEX_NAME}", path)

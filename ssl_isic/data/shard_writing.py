@@ -45,7 +45,7 @@ def write_shards(config: ShardsConfig) -> ShardIndex:
     """Write, or finish writing, the shards and their index; finished shards are verified and kept.
 
     Raises:
-        InputError: an id that is no WebDataset key; `out` holds other shards.
+        InputError: an id that is no WebDataset key; `out` holds other shards, or other images of the same ids.
     """
     store = open_store(config.images)
     ids = [name.decode() for name in store.ids.tolist()]
@@ -54,6 +54,7 @@ def write_shards(config: ShardsConfig) -> ShardIndex:
     digest = hashlib.sha256(store.ids.tobytes()).hexdigest()
     plan = Plan(images=len(ids), ids_sha256=digest, seed=config.seed, shard_mb=config.shard_mb)
     shards = _finished(config.out, plan)
+    _check_bytes(config, shards, store, order)
     for left in config.out.glob(".part-*"):  # of a writing that was killed
         left.unlink()
     notes = config.out / NOTES_NAME
@@ -115,6 +116,20 @@ def _finished(out: Path, plan: Plan) -> list[Shard]:
             break
         whole.append(shard)
     return whole
+
+
+def _check_bytes(config: ShardsConfig, shards: Sequence[Shard], store: JpegStore, order: NDArray[np.int64]) -> None:
+    """Compare what finished shards hold with the images that they were made of."""
+    rows = iter(order.tolist())
+    for shard in shards:
+        with (config.out / shard.name).open("rb") as tar:
+            for name, offset, size, row in zip(shard.ids, shard.offsets, shard.sizes, rows, strict=False):
+                tar.seek(offset)
+                if tar.read(size) != store.read(row):
+                    raise InputError(
+                        f"{config.out / shard.name} holds another {name} than {config.images}; remove {config.out}, or name "
+                        "another folder as out"
+                    )
 
 
 def _write_shard(

@@ -19,7 +19,7 @@ def _stamp(store: JpegStore) -> str:
         digest.update(store.index_sha256.encode())
         return digest.hexdigest()
     path = Path(store.path)
-    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+    for file in sorted(found for found in path.rglob("*") if found.is_file()) if path.is_dir() else [path]:
         stat = file.stat()
         digest.update(f"{file.relative_to(path)} {stat.st_size} {stat.st_mtime_ns}\n".encode())
     return digest.hexdigest()

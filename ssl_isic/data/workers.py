@@ -4,6 +4,10 @@ import os
 import platform
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing import resource_tracker
 from typing import Any, Literal
 
 import cv2
@@ -12,6 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from ssl_isic.config import Config, Workers
 
+_WAITS_FOR_SIGNALS = hasattr(signal, "sigwaitinfo")  # macOS has none
 StartMethod = Literal["fork", "spawn", "forkserver"]
 
 
@@ -37,15 +42,33 @@ def worker_options(loader: LoaderConfig) -> dict[str, Any]:
         "num_workers": loader.workers,
         "prefetch_factor": loader.prefetch,
         "multiprocessing_context": loader.start_method,
-        "worker_init_fn": _start_worker,
+        "worker_init_fn": partial(_start_worker, os.getpid()),
     }
 
 
-def _start_worker(_: int) -> None:
+@contextmanager
+def started_by(method: StartMethod) -> Iterator[None]:
+    """The processes that are started within this hold SIGTERM back in all of their threads, from the first instruction on.
+
+    A process that is not forked has threads of BLAS before a line of ours runs in it.
+    """
+    if not _WAITS_FOR_SIGNALS:
+        yield
+        return
+    if method != "fork":
+        resource_tracker.ensure_running()  # it would let go of SIGTERM when it starts with them
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _start_worker(trainer: int, _: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the loop decides when workers end
-    if hasattr(signal, "sigwaitinfo"):  # macOS has none
+    if _WAITS_FOR_SIGNALS:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_end_at_parents_word, daemon=True).start()
+        threading.Thread(target=_end_at_the_word_of, args=(trainer,), daemon=True).start()
     use_one_thread()
 
 
@@ -58,8 +81,8 @@ def use_one_thread() -> None:
     threadpool_limits(1)
 
 
-def _end_at_parents_word() -> None:
+def _end_at_the_word_of(trainer: int) -> None:
     """End this worker at the training process's SIGTERM, but not at torchrun's or SLURM's, who signal the whole group."""
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != trainer:
         pass
     os._exit(0)

@@ -14,6 +14,7 @@ from accelerate.utils import broadcast_object_list
 from numpy.typing import NDArray
 
 from ssl_isic.data.images import ImagePool
+from ssl_isic.data.source_stamps import source_stamps
 from ssl_isic.evaluation.colour import colour_features
 from ssl_isic.evaluation.embedding import ReadingConfig, embedded, ids_path, write_npy, write_on_main
 from ssl_isic.evaluation.forward import Block
@@ -112,8 +113,6 @@ class KeptFeatures:
         return self.folder / f"{key}.npy"
 
     def _key(self, network: str, image_size: int | None, cleaning: Sequence[str]) -> str:
-        paths = [Path(store.path) for store in self.pool.stores]
-        stores = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
         how = [image_size, list(cleaning), self.reading.decode]
-        all_of_it = [network, list(self.ids), stores, *how]
+        all_of_it = [network, list(self.ids), source_stamps(self.pool), *how]
         return hashlib.sha256(json.dumps(all_of_it).encode()).hexdigest()[:32]

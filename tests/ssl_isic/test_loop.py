@@ -25,7 +25,7 @@ import ssl_isic.loop
 import ssl_isic.pretraining
 from ssl_isic.backbones import BackboneConfig
 from ssl_isic.checkpoint import list_checkpoints
-from ssl_isic.config import validate
+from ssl_isic.config import load_yaml, validate
 from ssl_isic.errors import InputError, InterruptedRun
 from ssl_isic.loop import LoopConfig, build_accelerator, fit, sync_batch_norm
 from ssl_isic.methods.dino import DINO
@@ -350,7 +350,8 @@ def test_a_run_whose_launcher_ends_saves_and_until_then_no_other_trains_in_its_f
     launcher = start(config, ("-m", "accelerate.commands.launch", "--cpu", "--num_processes=1"))
     wait_for(launcher, lambda: last_logged_step(config.run_dir) >= 3)
     with pytest.raises(InputError, match=rf"^process \d+ is training in {config.run_dir}; wait for it or stop it"):
-        pretrain(config)
+        pretrain(config.model_copy(update={"seed": 5}))
+    assert load_yaml(config.run_dir / "config.yaml")["seed"] == 11, "what is refused has written nothing"
     launcher.terminate()
     _, err = launcher.communicate(timeout=PATIENCE_S)
     assert "run the same command again" in err
@@ -358,6 +359,25 @@ def test_a_run_whose_launcher_ends_saves_and_until_then_no_other_trains_in_its_f
     assert saved == [f"step-{last_logged_step(config.run_dir):09d}"]
     with RunLock(config.run_dir):
         pass
+
+
+def test_ranks_that_do_not_see_the_same_files_are_told(
+    tmp_path: Path, lesions: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where each machine has a run_dir of its own: one would go on, and the others would begin."""
+    pretrain(config_of(tmp_path, lesions, SIMCLR, epochs=1, workers=0))
+    folder = tmp_path / "checkpoints"
+    seen = list[dict[str, str]]()
+
+    def gathered(here: list[dict[str, str]]) -> list[dict[str, str]]:
+        seen.extend(here)
+        return [*here, {name: "no checkpoint" if name == str(folder) else value for name, value in here[0].items()}]
+
+    monkeypatch.setattr(ssl_isic.loop, "gather_object", gathered)
+    with pytest.raises(InputError, match=f"{folder}: process 0 sees step-000000006, process 1 sees no checkpoint; all"):
+        pretrain(config_of(tmp_path, lesions, SIMCLR, epochs=1, workers=0))
+    assert [[*names] for names in seen] == [["train"], [str(folder)]]
+    assert seen[0]["train"].startswith("48 ids, sha256 ")
 
 
 @pytest.mark.slow

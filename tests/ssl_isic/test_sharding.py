@@ -1,6 +1,7 @@
 """FSDP on two real processes: what two with whole weights train, looked at, saved, killed and resumed; and what is refused."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -20,10 +21,12 @@ from torch.distributed.checkpoint.api import CheckpointException
 
 from ssl_isic.backbones import BackboneConfig
 from ssl_isic.checkpoint import list_checkpoints, load_checkpoint
+from ssl_isic.config import load_yaml
 from ssl_isic.errors import InputError
 from ssl_isic.methods.method import RunShape
 from ssl_isic.methods.simclr import SimCLRConfig
-from ssl_isic.run_folder import read_metrics
+from ssl_isic.pretraining import PretrainConfig
+from ssl_isic.run_folder import open_run, read_metrics
 from ssl_isic.sharding import check_launched, check_layers, check_whole, sharding_plugin
 
 WriteHdf5 = Callable[[Path, Mapping[str, bytes]], Path]
@@ -33,7 +36,7 @@ LAUNCHER = ["-m", "accelerate.commands.launch", "--num_processes", "2", "--main_
 CONFIGS = Path(__file__).parents[2] / "configs" / "accelerate"
 SHARDED = [*LAUNCHER, "--config_file", str(CONFIGS / "fsdp.yaml"), "--mixed_precision", "no"]
 WHOLE = [*LAUNCHER, "--config_file", str(CONFIGS / "one-node.yaml"), "--mixed_precision", "no"]
-ALONE = ["-m", "accelerate.commands.launch", "--num_processes", "1", "--mixed_precision", "no"]
+ALONE: list[str] = []
 STEPS = 8
 
 HEAD = ["method.hidden_size=32", "views.size=32", "views.local_size=16"]
@@ -117,45 +120,64 @@ def test_shared_weights_train_what_whole_ones_train(case: str, words: list[str],
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("launcher", "method"),
-    [(SHARDED, DINO), (WHOLE, [*SIMCLR, "loop.accumulate=2"])],
-    ids=["FSDP", "batch norm under DDP"],
-)
-def test_a_killed_run_of_two_processes_goes_on_to_the_same_bits(
-    launcher: list[str], method: list[str], words: list[str], tmp_path: Path
-) -> None:
+def test_a_killed_fsdp_run_goes_on_to_the_same_bits(words: list[str], tmp_path: Path) -> None:
     """The checkpoint is of step 4, when DINO's prototypes have not moved and AdamW would know no moments of theirs."""
-    run = [*words, *method, "optim.name=adamw", "optim.lr=0.01"]
+    run = [*words, *DINO, "optim.name=adamw", "optim.lr=0.01"]
     whole, parts = ([f"run_dir={tmp_path / name}", *run] for name in ("whole", "parts"))
-    assert "rank 1 of 2" in trained(launcher, whole)
-    code, printed = pretrain(launcher, parts, DIE_AT="5")
+    assert "rank 1 of 2" in trained(SHARDED, whole)
+    code, printed = pretrain(SHARDED, parts, DIE_AT="5")
     assert code != 0, printed
     assert [saved.name for saved in list_checkpoints(tmp_path / "parts" / "checkpoints")] == ["step-000000004"]
-    trained(launcher, parts)
-    undisturbed, resumed = backbone(tmp_path / "whole"), backbone(tmp_path / "parts")
-    assert undisturbed.keys() == resumed.keys()
-    assert [name for name, value in undisturbed.items() if not torch.equal(value, resumed[name])] == []
-    last = [read_metrics(tmp_path / name / "metrics.jsonl")[-2] for name in ("whole", "parts")]
-    assert last[0]["loss"] == last[1]["loss"]
-    assert last[0].get("negatives", 6) == 6, "the views of 4 images, 2 of each rank, less an image's own"
+    other = PretrainConfig.model_validate({**load_yaml(tmp_path / "parts" / "config.yaml"), "seed": 3})
+    with pytest.raises(InputError, match="holds a run with seed=0, this one has seed=3"):
+        open_run(tmp_path / "parts", other, {})
+    trained(SHARDED, parts)
+    assert_the_same_bits(tmp_path / "whole", tmp_path / "parts")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("before", "after"), [(ALONE, WHOLE), (WHOLE, ALONE)], ids=["one, then two", "two, then one"])
-def test_a_run_goes_on_with_another_number_of_processes(
-    before: list[str], after: list[str], words: list[str], tmp_path: Path
-) -> None:
+def test_a_run_with_batch_norm_under_ddp_goes_on_to_the_same_bits(words: list[str], tmp_path: Path) -> None:
+    run = [*words, *SIMCLR, "loop.accumulate=2", "optim.name=adamw", "optim.lr=0.01"]
+    trained(WHOLE, [f"run_dir={tmp_path / 'whole'}", *run])
+    trained(WHOLE, [f"run_dir={as_at_step_4(tmp_path / 'whole')}", *run])
+    negatives = assert_the_same_bits(tmp_path / "whole", tmp_path / "whole-at-4")["negatives"]
+    assert negatives == 6, "the views of 4 images, 2 of each rank, less an image's own"
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_another_number_of_processes(words: list[str], tmp_path: Path) -> None:
     run = [*words, *DINO, "optim.name=adamw", "optim.lr=0.001"]
-    whole, parts = ([f"run_dir={tmp_path / name}", *run] for name in ("whole", "parts"))
-    trained(before, whole)
-    code, printed = pretrain(before, parts, DIE_AT="5")
-    assert code != 0, printed
-    trained(after, parts)
-    undisturbed, resumed = backbone(tmp_path / "whole"), backbone(tmp_path / "parts")
-    assert undisturbed.keys() == resumed.keys()
-    for name, value in undisturbed.items():
-        torch.testing.assert_close(resumed[name], value, rtol=1e-3, atol=1e-4, msg=lambda text, n=name: f"{n}: {text}")
+    launchers = {"one": ALONE, "two": WHOLE}
+    for name, launcher in launchers.items():
+        trained(launcher, [f"run_dir={tmp_path / name}", *run])
+    for before, after in (("one", "two"), ("two", "one")):
+        trained(launchers[after], [f"run_dir={as_at_step_4(tmp_path / before)}", *run])
+        undisturbed, resumed = backbone(tmp_path / before), backbone(tmp_path / f"{before}-at-4")
+        assert undisturbed.keys() == resumed.keys()
+        for key, value in undisturbed.items():
+            torch.testing.assert_close(
+                resumed[key], value, rtol=1e-3, atol=1e-4, msg=lambda text, n=key: f"{n}: {text}"
+            )
+
+
+def as_at_step_4(run_dir: Path) -> Path:
+    """A copy of a run as it was when it had saved the first of its two checkpoints."""
+    copy = run_dir.with_name(f"{run_dir.name}-at-4")
+    shutil.copytree(run_dir, copy)
+    shutil.rmtree(copy / "backbone")
+    shutil.rmtree(copy / "checkpoints" / "step-000000008")
+    assert [saved.name for saved in list_checkpoints(copy / "checkpoints")] == ["step-000000004"]
+    return copy
+
+
+def assert_the_same_bits(undisturbed: Path, resumed: Path) -> dict[str, Any]:
+    """Compare weights and last loss; returns the last row."""
+    expected, got = backbone(undisturbed), backbone(resumed)
+    assert expected.keys() == got.keys()
+    assert [name for name, value in expected.items() if not torch.equal(value, got[name])] == []
+    last = [read_metrics(run / "metrics.jsonl")[-2] for run in (undisturbed, resumed)]
+    assert last[0]["loss"] == last[1]["loss"]
+    return last[1]
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Images in shards read like any others, from a folder or a URL, and a server's faults end in the right bytes or one line."""
 
+import errno
 import gc
 import itertools
 import json
@@ -144,6 +145,36 @@ def test_what_is_open_is_not_removed_and_the_rest_of_a_killed_fetch_is(tmp_path:
     gc.collect()
     cache.get(f"{file_server.url}/{two.name}", two)
     assert {path.stem for path in cached(tmp_path)} == {two.sha256, three.sha256}
+
+
+def test_what_else_is_in_the_folder_stays_and_what_others_own_may(
+    tmp_path: Path, file_server: Any, lesion_jpegs: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Room for two shards: a user's own files take none of it, and another user's shards cannot be removed."""
+    others = {tmp_path / "cache" / name for name in ("imagenet.tar", "download.part", "train.zip.7.part")}
+    for path in others:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x" * 100_000)
+    sizes = sorted((path.stat().st_size for path in file_server.folder.glob("*.tar")), reverse=True)
+    assert everything(pool_of(file_server.url, tmp_path, cache_gb=sum(sizes[:4]) / GB)) == lesion_jpegs
+    assert others <= {*(tmp_path / "cache").iterdir()}
+    there = len(cached(tmp_path))
+    assert there < len(sizes)
+    monkeypatch.setattr(shard_cache, "_removed", lambda path: False)
+    assert everything(pool_of(file_server.url, tmp_path, cache_gb=sum(sizes[:4]) / GB)) == lesion_jpegs
+    assert len(cached(tmp_path)) == 1 + len(sizes)
+
+
+def test_a_cache_that_cannot_be_written_to_is_one_line(
+    tmp_path: Path, file_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: Path, *_: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    pool = pool_of(file_server.url, tmp_path)
+    monkeypatch.setattr(shard_cache.os, "open", refused)
+    with pytest.raises(InputError, match=r"data\.shards\.cache=.*cache: .*\.lock: Permission denied; name another"):
+        pool.read(0)
 
 
 def test_a_shard_is_fetched_ahead_only_where_there_is_room(tmp_path: Path, file_server: Any) -> None:

@@ -102,6 +102,21 @@ def test_a_finished_writing_is_verified_and_mended(tmp_path: Path, lesions: Path
     assert files_of(tmp_path / "out") == files_of(shards)
 
 
+def test_other_images_of_the_same_ids_are_no_finished_writing(
+    tmp_path: Path, lesion_jpegs: dict[str, bytes], write_hdf5: WriteHdf5, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second, *_ = lesion_jpegs
+    swapped = {**lesion_jpegs, first: lesion_jpegs[second], second: lesion_jpegs[first]}
+    out = f"out={tmp_path / 'out'}"
+    assert entry.main([f"images={write_hdf5(tmp_path / 'a.hdf5', lesion_jpegs)}", out, "shard_mb=0.02"]) == 0
+    before = files_of(tmp_path / "out")
+    capsys.readouterr()
+    assert entry.main([f"images={write_hdf5(tmp_path / 'b.hdf5', swapped)}", out, "shard_mb=0.02"]) == 2
+    error = capsys.readouterr().err
+    assert any(f"holds another {name} than" in error for name in (first, second))
+    assert files_of(tmp_path / "out") == before
+
+
 def test_what_cannot_be_written_is_one_line(
     tmp_path: Path, lesions: Path, write_hdf5: WriteHdf5, capsys: pytest.CaptureFixture[str]
 ) -> None:

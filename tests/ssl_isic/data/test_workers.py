@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -38,6 +40,40 @@ def test_a_worker_has_one_thread_of_each_library(method: Any, monkeypatch: pytes
     assert max(pool["num_threads"] for pool in threadpool_info()) == torch.get_num_threads() == cv2.getNumThreads() == 3
     (answer,) = parcels(counts, 3, LoaderConfig(workers=1, start_method=method), sampler=[0], batch_size=1)
     assert answer.numbers["threads"].tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "method", ["fork", *(pytest.param(method, marks=pytest.mark.slow) for method in ("spawn", "forkserver"))]
+)
+def test_a_worker_outlives_what_is_sent_to_the_whole_group_and_ends_at_its_trainers_word(
+    method: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Threads of BLAS, which a spawned worker has before a line of ours runs in it, hold SIGTERM back, too."""
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "4")
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    counts = import_module("thread_counts").ThreadCounts()
+    loader = LoaderConfig(workers=1, start_method=method, prefetch=1)
+    batches = parcels(counts, 3, loader, sampler=list(range(12)), batch_size=1)
+    pids = {int(next(batches).numbers["pid"][0])}
+    subprocess.run(["kill", "-TERM", str(*pids)], check=True)
+    pids |= {int(batch.numbers["pid"][0]) for batch in batches}
+    assert len(pids) == 1
+    assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    waiting = parcels(counts, 3, loader, sampler=list(range(12)), batch_size=1)
+    (pid,) = next(waiting).numbers["pid"].tolist()
+    os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + 30
+    while _is_running(pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
 
 
 class Dying:

@@ -1,5 +1,6 @@
 """What test_workers.py sends to a spawned worker, which imports it by this module's name."""
 
+import os
 from typing import Any
 
 import cv2
@@ -11,9 +12,10 @@ from ssl_isic.data.parcels import Packing
 
 
 class ThreadCounts:
-    """Batches that say how many threads their worker has: OpenCV's, torch's, and the most of any other library."""
+    """Batches that say which process their worker is, and its threads: OpenCV's, torch's, the most of any other library."""
 
     def pack(self, rows: list[int], packing: Packing) -> Any:
         packing.put(0, [np.zeros((1, 1, 3), np.uint8)])
         others = [pool["num_threads"] for pool in threadpool_info()]
-        return packing.sealed({"threads": np.array([cv2.getNumThreads(), torch.get_num_threads(), max(others)])})
+        threads = np.array([cv2.getNumThreads(), torch.get_num_threads(), max(others)])
+        return packing.sealed({"threads": threads, "pid": np.array([os.getpid()])})

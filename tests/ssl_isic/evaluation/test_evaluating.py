@@ -186,6 +186,25 @@ def test_features_are_kept_by_weights_ids_images_size_and_cleaning(
     assert len({key(["a", "b"], 32), *others}) == 5
 
 
+def test_features_of_images_that_were_rewritten_are_made_anew(tmp_path: Path, lesion_jpegs: dict[str, bytes]) -> None:
+    first, second, *_ = lesion_jpegs.values()
+    inside = tmp_path / "images" / "a" / "one.jpg"
+    inside.parent.mkdir(parents=True)
+    inside.write_bytes(first)
+    inside.with_name(".#one.jpg").symlink_to("nowhere")  # as an editor leaves
+    reading = kept.ReadingConfig(images=tmp_path / "images", workers=0)
+
+    def key() -> str:
+        pool = kept.ImagePool({"images": reading.images})
+        features = kept.KeptFeatures(tmp_path, pool, ["one"], np.zeros(1, int), 32, reading, kept.Accelerator())
+        return features.key(kept.BackboneSource(model="test_resnet"), [])
+
+    before = key()
+    assert key() == before
+    inside.write_bytes(second)
+    assert key() != before
+
+
 def test_baselines_see_images_cleaned_as_the_backbones_do(
     tmp_path: Path, labelled_files: Any, backbone_folder: Path
 ) -> None:

@@ -35,7 +35,7 @@ def test_a_row_holds_what_the_parts_say_on_the_same_features(lesions: Lesions) -
     made, colour = (score(values, lesions, (0.25, 1.0), draws=2, neighbours=7, seed=5) for values in (features, weaker))
     row = measure(made, colour, lesions, repeats=50, seed=5)
     probe, other = (linear_probe(v, lesions.target, lesions.groups, lesions.fold, 5) for v in (features, weaker))
-    knn = knn_scores(features, lesions.target, lesions.groups, 7)
+    knn = knn_scores(features, lesions.target, lesions.fold.astype(str), 7)
     assert row["knn_pauc"] == partial_auc(lesions.target, knn)
     interval = bootstrap(roc_auc, lesions.target, knn, lesions.groups, repeats=50, seed=5)
     assert (row["knn_auc"], row["knn_auc_low"], row["knn_auc_high"]) == interval[:3]
