@@ -162,6 +162,8 @@ def save_backbone(model: nn.Module, folder: Path, image_size: int, cleaning: Seq
         with full_disk_named(new):
             about = {"pretrained_cfg": config, "clean": list(cleaning)}
             save_for_hf(model, str(new), safe_serialization=True, model_config=about)
+            for written in new.iterdir():  # safetensors' file is for its owner alone
+                written.chmod((new / "config.json").stat().st_mode)
         if folder.exists():
             os.replace(folder, Path(scratch) / "old")
         os.replace(new, folder)

@@ -69,17 +69,22 @@ def read_filled_config(
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--config", type=Path, metavar="FILE", help="a YAML file of keys")
+    parser.add_argument("--config", type=Path, action="append", metavar="FILE", help="a YAML file of keys")
     parser.add_argument("--print-config", action="store_true", help="print the resolved YAML and stop")
     parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="keys set over the file's")
     options, unknown = parser.parse_known_intermixed_args(argv)
     if unknown:
         raise InputError(f"unknown option {unknown[0]}: keys are written key=value, see {prog} --help")
-    tree = load_yaml(options.config) if options.config else {}
+    files: list[Path] = options.config or []
+    if len(files) > 1:
+        raise InputError(
+            f"--config is given twice, {files[0]} and {files[1]}: put both into one file, or write keys as words"
+        )
+    tree = load_yaml(files[0]) if files else {}
     for word in options.overrides:
         _override(tree, word)
     words = [word.partition("=")[0] for word in options.overrides]
-    given = validate(config_type, tree, source=str(options.config or COMMAND_LINE), words=words)
+    given = validate(config_type, tree, source=str(files[0] if files else COMMAND_LINE), words=words)
     config, rules = (given, dict[str, str]()) if fill is None else fill(given)
     if options.print_config:
         print(dump_yaml(config, rules), end="")
@@ -104,7 +109,7 @@ def validate(config_type: type[C], tree: Mapping[str, Any], source: str, words: 
 def load_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping; InputError when the file is missing, unreadable or something else."""
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = yaml.load(path.read_text(encoding="utf-8"), _EachKeyOnce)
     except OSError as error:
         raise InputError(f"cannot read the config {path}: {error.strerror}; check --config") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -114,6 +119,21 @@ def load_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise InputError(f"{path}: expected keys and values, got a {type(tree).__name__}")
     return tree
+
+
+class _EachKeyOnce(yaml.SafeLoader):
+    """YAML's safe loader, but of two values of one key it does not take the last without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set[str]()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    raise yaml.YAMLError(
+                        f"line {key.start_mark.line + 1}: {key.value} is given twice; put both together"
+                    )
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def dump_yaml(config: Config, comments: Mapping[str, str] | None = None) -> str:

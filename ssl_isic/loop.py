@@ -133,6 +133,8 @@ def build_accelerator(config: LoopConfig, run_dir: Path) -> Accelerator:
         raise InputError(f"loop: Accelerate cannot be set up: {error}") from None
     if sharding is not None:
         check_launched(accelerator, channels_last=config.channels_last, compiled=config.compile)
+    if accelerator.device.type == "cpu" and accelerator.mixed_precision == "fp16":
+        raise InputError("loop.mixed_precision=fp16 needs a GPU, and would be float32 here; set bf16 or no")
     if accelerator.device.type == "cuda" and accelerator.mixed_precision == "no" and config.mixed_precision is None:
         accelerator.print("in float32, as launched; loop.mixed_precision=bf16 (fp16 before Ampere) is faster on a GPU")
     return accelerator

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ssl_isic.config import Config
 from ssl_isic.data.folds import make_folds
+from ssl_isic.data.images import ImagePool
 from ssl_isic.data.pool_tables import PoolTables
 from ssl_isic.data.workers import LoaderConfig
 from ssl_isic.errors import InputError
@@ -60,18 +61,25 @@ class HeldOut:
     target: NDArray[np.float64] | None
     groups: NDArray[np.str_] | None
 
-    def remark(self, config: MonitorConfig) -> str:
-        """How many there are, in a line."""
+    def remark(self, config: MonitorConfig, images: ImagePool) -> str:
+        """How many there are, in a line; of several sources those of each, which labels tell apart to some degree."""
         if not len(self.indices):
             few = f", since a tenth of the pool is under {FEWEST}" if config.images >= FEWEST else ""
             return f"no images are held out to look at{few}"
         if self.target is None or self.groups is None:
             return f"{len(self.indices)} images are held out to look at"
         malignant = self.target == 1
-        return (
+        line = (
             f"{len(self.indices)} images are held out to look at, {malignant.sum()} of them malignant, of "
             f"{np.unique(self.groups[malignant]).size} {config.group}s"
         )
+        source = np.searchsorted(np.cumsum([len(store.ids) for store in images.stores]), self.indices, side="right")
+        if np.unique(source).size == 1:
+            return line
+        shares = [
+            f"{malignant[source == k].sum()} of {(source == k).sum()} in {images.names[k]}" for k in np.unique(source)
+        ]
+        return f"{line} ({', '.join(shares)}: what tells the sources apart raises the AUC, colour's too)"
 
 
 def hold_out(config: MonitorConfig, pool: Pool, seed: int) -> HeldOut:

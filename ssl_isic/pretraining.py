@@ -152,7 +152,7 @@ def _prepared(config: PretrainConfig) -> _Prepared:
         *remarks,
         *_slow_starts(config, guard),
         *task.remarks(),
-        held_out.remark(config.monitor),
+        held_out.remark(config.monitor, pool.images),
         f"batch {config.loop.batch_size} = micro-batch {micro_batch} x world size {accelerator.num_processes} x "
         f"accumulate {config.loop.accumulate}",
     ]

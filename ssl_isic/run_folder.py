@@ -30,6 +30,10 @@ MAY_CHANGE = (
 )
 
 
+WHAT_IS_TRAINED = ("method.name", "backbone.model")
+"""Settings that others follow from: where they differ, they are named first."""
+
+
 def open_run(folder: Path, config: Config, inputs: Mapping[str, str]) -> None:
     """Make `folder` a run of `config`, or check that it already is one, on the same inputs, whose hashes are given by name.
 
@@ -43,9 +47,13 @@ def open_run(folder: Path, config: Config, inputs: Mapping[str, str]) -> None:
     except OSError as error:
         raise InputError(f"run_dir: cannot write {folder} ({error.strerror}); choose another place") from None
     resolved = folder / "config.yaml"
-    if resolved.exists() and holds_weights(folder):
-        there, here = flat(load_yaml(resolved)), flat(config.model_dump(mode="json"))
-        for key in sorted(there.keys() | here.keys()):
+    there, here = flat(load_yaml(resolved)) if resolved.exists() else {}, flat(config.model_dump(mode="json"))
+    if there and "run_dir" not in there:
+        raise InputError(
+            f"{folder} holds no run but something else, with a config.yaml of its own; set another run_dir"
+        )
+    if there and holds_weights(folder):
+        for key in sorted(there.keys() | here.keys(), key=lambda key: (key not in WHAT_IS_TRAINED, key)):
             if not _alike(there.get(key), here.get(key)) and key != "run_dir" and not key.endswith(MAY_CHANGE):
                 raise InputError(
                     f"{folder} holds a run with {key}={there.get(key)}, this one has {key}={here.get(key)}; "
@@ -61,10 +69,10 @@ def write_provenance(folder: Path, seed: int, world_size: int, inputs: Mapping[s
     write_json(
         folder / PROVENANCE,
         {
-            "versions": {name: version(name) for name in PACKAGES},
+            "versions": versions(),
             "python": platform.python_version(),
             "machine": platform.processor() or platform.machine(),
-            "commit": _commit(),
+            "commit": commit(),
             "seed": seed,
             "world_size": world_size,
             "inputs": dict(inputs),
@@ -116,7 +124,13 @@ def _line(row: Mapping[str, float]) -> str:
     return json.dumps(row) + "\n"
 
 
-def _commit() -> str | None:
+def versions() -> dict[str, str]:
+    """Of this library and of those that its results depend on."""
+    return {name: version(name) for name in PACKAGES}
+
+
+def commit() -> str | None:
+    """The commit of this library, where it is a checkout."""
     root = Path(__file__).resolve().parents[1]
     words: Sequence[str] = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
     try:

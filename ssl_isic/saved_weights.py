@@ -81,6 +81,8 @@ def read_weights(weights: str) -> dict[str, Tensor]:
     there = [path / name for name in FILES if (path / name).is_file()] if path.is_dir() else [path]
     file = there[0] if there else path / FILES[0]
     if not file.is_file():
+        if path.is_dir():
+            _refuse_missing(path)
         raise InputError(
             f"{KEY}: no such file: {file}; give a .safetensors, .pth, .pt or .bin file or a folder that holds one"
         )

@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 from h5py import h5d, h5t
 
+from ssl_isic.data.shard_index import INDEX_NAME
 from ssl_isic.data.shared_array import SharedArray, shared_zeros
 from ssl_isic.data.store import JpegStore, Stamp, changed
 from ssl_isic.errors import InputError
@@ -24,6 +25,15 @@ HDF5_CHUNK_CACHE_BYTES = 0  # scalar datasets are not chunked
 COPIED_AT_ONCE_BYTES = 16 << 20
 LOOK_UPS_OF_AN_OPENING = 2000
 """Then the file is opened anew: HDF5 keeps some 4 kB of what it went through for each, as long as the file is open."""
+
+
+def _advice(path: Path) -> str:
+    """What a file may be that is no HDF5 file."""
+    if path.suffix == ".tar" or path.name == INDEX_NAME:
+        return "of shards give the folder that they are in"
+    if path.suffix in (".csv", ".jpg", ".jpeg", ".png"):
+        return f"give an HDF5 file or a folder of images, not a {path.suffix}"
+    return "is the download complete?"
 
 
 class Hdf5Store(JpegStore):
@@ -41,7 +51,7 @@ class Hdf5Store(JpegStore):
         except FileNotFoundError:
             raise InputError(f"no such file: {path}; check the path of the images") from None
         except OSError as error:
-            raise InputError(f"{path} is not a readable HDF5 file ({error}); is the download complete?") from None
+            raise InputError(f"{path} is not a readable HDF5 file ({error}); {_advice(path)}") from None
         if not names:
             raise InputError(f"{path} holds no images: expected one dataset for each isic_id")
         if not fits:

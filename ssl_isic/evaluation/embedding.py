@@ -86,6 +86,10 @@ def embed(config: EmbedConfig) -> None:
     if readable is None:
         return
     unfinished.remove()
+    if not readable.any():
+        for written in (config.out, ids_path(config.out)):
+            written.unlink(missing_ok=True)
+        raise InputError(f"none of {len(ids)} images in {config.images} is there and decodes; is the file damaged?")
     unread = [name for name, fine in zip(ids, readable, strict=True) if not fine]
     if unread:
         print(f"{len(unread)} images are missing or do not decode and have zeros, the first is {unread[0]}")

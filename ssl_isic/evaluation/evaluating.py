@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
-from ssl_isic.config import Seed, Side, dump_yaml
+from ssl_isic.config import Seed, Side, dump_yaml, load_yaml
 from ssl_isic.data.grouping import GroupColumns
 from ssl_isic.data.images import ImagePool
 from ssl_isic.data.overlapping import Overlap, read_overlap
@@ -39,9 +39,11 @@ from ssl_isic.evaluation.sheets import neighbour_sheet, patch_sheet, query_rows
 from ssl_isic.evaluation.source import BackboneSource
 from ssl_isic.evaluation.spectrum import ALPHA_RANKS
 from ssl_isic.files import atomic_write, write_json
+from ssl_isic.run_folder import commit, versions
 
 RANDOM_SEEDS = (0, 1, 2)
 COLOUR_NAME = "12 colour numbers"
+_KEY = re.compile(r"\bbackbone\.(?=weights|model|seed)")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 
 
@@ -80,6 +82,13 @@ class EvaluateConfig(ReadingConfig, GroupColumns):
     """What `ssl-isic overlap` found for these images and the backbones' pretraining: the report then says it."""
     out: Path
     """Folder of the report, the pictures and the features."""
+
+    @field_validator("backbones", mode="before")
+    @classmethod
+    def _backbones_have_names(cls, backbones: Any) -> Any:
+        if isinstance(backbones, str | Path):
+            raise ValueError(f"give it a name: backbones.NAME={backbones}")
+        return backbones
 
     @field_validator("backbones")
     @classmethod
@@ -121,6 +130,7 @@ def evaluate(config: EvaluateConfig) -> None:
         InputError: anything wrong with a backbone, the images, the table or the folds; a place that cannot be written to.
     """
     check_map_method(config.map)
+    _check_place(config.out)
     pool = ImagePool({SOURCE: config.images})
     lesions = read_lesions(
         config.table,
@@ -158,6 +168,13 @@ def evaluate(config: EvaluateConfig) -> None:
     _write(config, Comparison(kept, rows, lesions, sets, shares, *numbers), others, overlap)
 
 
+def _check_place(out: Path) -> None:
+    """InputError where another stage has written: its configuration would be lost."""
+    settings = out / "config.yaml"
+    if settings.exists() and "backbones" not in load_yaml(settings):
+        raise InputError(f"out={out} holds a run or something else, with a config.yaml of its own; name another folder")
+
+
 def _networks(backbones: dict[str, BackboneSource], kept: KeptFeatures) -> list[tuple[FeatureSet, BackboneSource]]:
     """The backbones, then random networks of each of their architectures, which see images cleaned as those do.
 
@@ -170,7 +187,7 @@ def _networks(backbones: dict[str, BackboneSource], kept: KeptFeatures) -> list[
             key = kept.key(source, cleaning)
             found = FeatureSet(name, BACKBONE, source.architecture(), weights, None, cleaning, key)
         except InputError as error:
-            raise InputError(f"backbones.{name}: {str(error).removeprefix('backbone.')}") from None
+            raise InputError(_KEY.sub(f"backbones.{name}.", str(error))) from None
         networks.append((found, source))
     for model, cleaning in dict.fromkeys((found.model, found.cleaning) for found, _ in networks):
         for seed in RANDOM_SEEDS:
@@ -199,15 +216,19 @@ def _readable_lesions(lesions: Lesions, readable: NDArray[np.bool_], images: Pat
 def _write(config: EvaluateConfig, comparison: Comparison, others: MapSources | None, overlap: Overlap | None) -> None:
     """Score, write every file of the report, and print its tables."""
     about, scores = _about(config, comparison), comparison.scores()
-    rows, shots = comparison.report(scores), list(comparison.few_shot(scores))
+    rows, shots = comparison.report(scores), list(comparison.few_shot(scores)) if len(config.shares) > 1 else []
     differences = list(comparison.differences(scores, config.against))
     title = f"{about['images']} images of {about['groups']} groups, {about['positives']} malignant"
-    tables = {"report.csv": pd.DataFrame(rows, columns=list(COLUMNS)), "few_shot.csv": pd.DataFrame(shots)}
-    if differences:
-        tables["differences.csv"] = pd.DataFrame(differences)
+    _remove_former(config)
+    tables = {
+        "report.csv": pd.DataFrame(rows, columns=list(COLUMNS)),
+        "few_shot.csv": pd.DataFrame(shots),
+        "differences.csv": pd.DataFrame(differences),
+    }
     for name, table in tables.items():
-        with atomic_write(config.out / name) as temporary:
-            table.to_csv(temporary, index=False)
+        if len(table):
+            with atomic_write(config.out / name) as temporary:
+                table.to_csv(temporary, index=False)
     write_json(config.out / "report.json", {**about, "overlap": overlap and overlap.model_dump(), "rows": rows})
     _write_pictures(config, comparison, others, shots, title)
     print(f"\n{title}, {config.image_size} px, {about['folds']} folds")
@@ -216,18 +237,29 @@ def _write(config: EvaluateConfig, comparison: Comparison, others: MapSources | 
     if differences:
         print("\nBy how much the probe is ahead, on the same resamples.\n")
         print(differences_table(differences))
-    print("\nProbe AUC by the share of training groups: mean over draws [95 % of one draw, over draws and groups].\n")
-    print(few_shot_table(shots, "auc"))
+    if shots:
+        print(
+            "\nProbe AUC by the share of training groups: mean over draws [95 % of one draw, over draws and groups].\n"
+        )
+        print(few_shot_table(shots, "auc"))
     for name, one in overlap.sources.items() if overlap else ():
         print(f"\n{one.evaluation_images} of these images are in the pretraining's source {name}, as near-duplicates.")
     print(f"\nThe report and its pictures are in {config.out}")
+
+
+def _remove_former(config: EvaluateConfig) -> None:
+    """Remove what an earlier report in the folder has and this one will not write anew."""
+    for pattern in ("few_shot.*", "differences.csv", "neighbours-*.png", "patches-*.png"):
+        for path in config.out.glob(pattern):
+            path.unlink()
 
 
 def _write_pictures(
     config: EvaluateConfig, comparison: Comparison, others: MapSources | None, shots: list[dict[str, Any]], title: str
 ) -> None:
     lesions, backbones = comparison.lesions, [found for found in comparison.sets if found.kind == BACKBONE]
-    few_shot_curves(shots, config.out / "few_shot.png", f"Linear probe with few labels: {title}")
+    if shots:
+        few_shot_curves(shots, config.out / "few_shot.png", f"Linear probe with few labels: {title}")
     queries = query_rows(lesions.target, config.seed)
     for found in backbones:
         heading = f"{found.name}: nearest lesions of other groups (orange: malignant, blue: benign)"
@@ -277,6 +309,7 @@ def _about(config: EvaluateConfig, comparison: Comparison) -> dict[str, Any]:
         "groups": int(np.unique(lesions.groups).size),
         "group": " + ".join(config.group_columns()),
         "folds": int(np.unique(lesions.fold).size),
+        "folds_file": str(config.folds) if isinstance(config.folds, Path) else None,
         "image_size": config.image_size,
         "clean": {name: config.cleaning_for(source) for name, source in config.backbones.items()},
         "seed": config.seed,
@@ -284,4 +317,6 @@ def _about(config: EvaluateConfig, comparison: Comparison) -> dict[str, Any]:
         "probe": {"c_grid": C_GRID, "inner_folds": INNER_FOLDS, "shares": config.shares, "draws": config.draws},
         "resamples": config.resamples,
         "alpha_req_ranks": ALPHA_RANKS,
+        "versions": versions(),
+        "commit": commit(),
     }

@@ -51,6 +51,21 @@ def test_words_override_the_file_and_the_file_overrides_defaults(tmp_path: Path)
     assert config.data.sources == {"train": Path("train.hdf5")}
 
 
+def test_nothing_that_is_given_twice_is_dropped_without_a_word(tmp_path: Path) -> None:
+    one, two = tmp_path / "one.yaml", tmp_path / "two.yaml"
+    one.write_text("seed: 3\n")
+    two.write_text("loop:\n  epochs: 3\nseed: 1\nloop:\n  batch_size: 32\n")
+    with pytest.raises(InputError, match=rf"--config is given twice, {one} and {two}: put both into one file"):
+        read("--config", str(one), "--config", str(two))
+    with pytest.raises(InputError, match=rf"{two} is not valid YAML: line 4: loop is given twice"):
+        read("--config", str(two))
+
+
+def test_a_source_without_a_name_is_told_how() -> None:
+    with pytest.raises(InputError, match=r"data\.sources: give it a name: data\.sources\.NAME=a\.hdf5"):
+        read_config(PretrainConfig, ["run_dir=r", "data.sources=a.hdf5"], prog="ssl-isic pretrain")
+
+
 def test_what_is_wrong_is_blamed_on_the_file_or_on_the_word(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "a.yaml"
     for text, word, blamed in (

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -359,6 +360,15 @@ def test_a_run_whose_launcher_ends_saves_and_until_then_no_other_trains_in_its_f
     assert saved == [f"step-{last_logged_step(config.run_dir):09d}"]
     with RunLock(config.run_dir):
         pass
+
+
+def test_fp16_on_a_cpu_is_refused_since_it_would_be_float32(tmp_path: Path) -> None:
+    AcceleratorState._reset_state(reset_partial_state=True)
+    try:
+        with pytest.raises(InputError, match=r"loop\.mixed_precision=fp16 needs a GPU"):
+            build_accelerator(LoopConfig(mixed_precision="fp16"), tmp_path)
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def test_ranks_that_do_not_see_the_same_files_are_told(

@@ -216,6 +216,28 @@ def test_what_is_measured_is_measured_on_the_held_out_images(
     assert rankme(constant) == pytest.approx(1, abs=1e-3)
 
 
+def test_of_several_sources_the_line_says_what_each_has(many: dict[str, Path], tmp_path: Path) -> None:
+    """Where malignant images come from one source, an AUC measures what tells the sources apart."""
+    benign, plain = tmp_path / "benign.csv", "".join(f"ISIC_{k:07d},P{k},0\n" for k in range(700, 1400))
+    benign.write_text("isic_id,patient_id,target\n" + plain)
+    pool = pool_of(many)
+    jpegs = {f"ISIC_{k + 700:07d}": pool.images.read(k) for k in range(IMAGES)}
+    folder = tmp_path / "more"
+    folder.mkdir()
+    for name, jpeg in jpegs.items():
+        (folder / f"{name}.jpg").write_bytes(jpeg)
+    config = PoolConfig(
+        sources={"train": many["images"], "more": folder}, tables={"train": many["table"], "more": benign}, workers=0
+    )
+    both = Pool(config, ImagePool(config.sources), "target")
+    monitor = MonitorConfig(target="target")
+    held_out = hold_out(monitor, both, 0)
+    first = int((held_out.indices < IMAGES).sum())
+    line = held_out.remark(monitor, both.images)
+    assert f"(10 of {first} in train, 0 of {140 - first} in more: what tells the sources apart raises the AUC" in line
+    assert "in train" not in hold_out(monitor, pool, 0).remark(monitor, pool.images)
+
+
 def test_an_image_that_does_not_decode_is_in_no_figure(
     many: dict[str, Path], redness: np.ndarray[Any, np.dtype[np.float64]], tmp_path: Path, write_hdf5: WriteHdf5
 ) -> None:

@@ -28,7 +28,8 @@ def save_weights(run_dir: Path) -> None:
     [
         ({"seed": 1}, "seed=0, this one has seed=1"),
         ({"optim": {"lr": 1.0}}, "optim.lr=0.0005"),
-        ({"method": {"name": "dino"}}, "method."),
+        ({"method": {"name": "dino"}}, "method.name=simclr, this one has method.name=dino"),
+        ({"backbone": {"model": "resnet34", "drop_path": 0.1}}, "backbone.model="),
         ({"loop": {"batch_size": 8}}, "loop.batch_size=256"),
         ({"data": {"sources": {"train": "b.hdf5"}}}, "data.sources.train=a.hdf5"),
     ],
@@ -58,6 +59,13 @@ def test_a_run_that_saved_no_weights_may_be_replaced(tmp_path: Path) -> None:
     open_run(tmp_path, config_of(tmp_path), INPUTS)
     open_run(tmp_path, config_of(tmp_path, seed=7), INPUTS)
     assert "seed: 7" in (tmp_path / "config.yaml").read_text()
+
+
+def test_a_folder_of_something_else_is_no_run(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("backbones: {a: b}\nout: here\n")
+    with pytest.raises(InputError, match=f"{tmp_path} holds no run but something else.*set another run_dir"):
+        open_run(tmp_path, config_of(tmp_path), INPUTS)
+    assert "backbones" in (tmp_path / "config.yaml").read_text()
 
 
 def test_what_does_not_change_the_weights_may_change(tmp_path: Path) -> None:

@@ -95,6 +95,15 @@ def test_names_of_a_networks_authors_are_taken_where_timm_knows_them(tmp_path: P
         torch.testing.assert_close(features, plain.eval()(images), rtol=1e-4, atol=1e-5)
 
 
+def test_a_runs_folder_is_told_where_its_weights_are(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    save_backbone(timm.create_model("test_vit", num_classes=0), run / "backbone", 32)
+    modes = {path.stat().st_mode for path in (run / "backbone").iterdir()}
+    assert len(modes) == 1, "safetensors writes files that nobody else may read"
+    with pytest.raises(InputError, match=f"{run} is a run; its weights are in {run / 'backbone'}"):
+        build_backbone(BackboneConfig(model="test_vit", weights=str(run)), 32)
+
+
 def test_bytes_of_any_kind_are_one_line(tmp_path: Path) -> None:
     """Noise, and a true file cut short or with bytes of its pickle replaced."""
     file, rng = tmp_path / "w.pth", np.random.default_rng(0)

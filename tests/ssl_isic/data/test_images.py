@@ -183,6 +183,20 @@ def test_a_file_that_is_not_hdf5_is_named(content: bytes, tmp_path: Path) -> Non
         open_store(file)
 
 
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("shards.json", "of shards give the folder"),
+        ("shard-00000.tar", "of shards give the folder"),
+        ("t.csv", "give an HDF5 file or a folder of images, not a .csv"),
+    ],
+)
+def test_a_file_of_another_kind_is_told_what_is_wanted(name: str, says: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("isic_id,target\n")
+    with pytest.raises(InputError, match=f"{name} is not a readable HDF5 file.*; {says}"):
+        ImagePool({"a": tmp_path / name})
+
+
 def test_half_of_a_download_is_named(tmp_path: Path, lesions: Path) -> None:
     file = tmp_path / "half.hdf5"
     file.write_bytes(lesions.read_bytes()[: lesions.stat().st_size // 2])

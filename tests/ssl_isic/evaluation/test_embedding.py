@@ -109,6 +109,16 @@ def test_an_image_that_cannot_be_read_keeps_its_row_as_zeros_and_is_named(
     assert f"2 images are missing or do not decode and have zeros, the first is {ids[1]}" in capsys.readouterr().out
 
 
+def test_images_none_of_which_decodes_are_refused(
+    tmp_path: Path, backbone_folder: Path, write_hdf5: WriteHdf5, capsys: pytest.CaptureFixture[str]
+) -> None:
+    junk = write_hdf5(tmp_path / "junk.hdf5", {"ISIC_1": b"junk", "ISIC_2": b"\xff\xd8"})
+    words = [f"backbone={backbone_folder}", f"images={junk}", f"out={tmp_path / 'f.npy'}", "workers=0"]
+    assert main([*words, "image_size=32"]) == 2
+    assert f"none of 2 images in {junk} is there and decodes" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["junk.hdf5"]
+
+
 @pytest.mark.slow
 def test_two_processes_write_what_one_writes(tmp_path: Path, backbone_folder: Path, lesions: Path) -> None:
     launchers: dict[str, list[str]] = {

@@ -186,6 +186,38 @@ def test_features_are_kept_by_weights_ids_images_size_and_cleaning(
     assert len({key(["a", "b"], 32), *others}) == 5
 
 
+def test_another_report_leaves_nothing_of_the_one_before_and_a_run_is_not_written_over(
+    tmp_path: Path, labelled_files: Any, backbone_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    words = words_for(labelled_files, backbone_folder, out)
+    out.mkdir()
+    for name in (
+        "few_shot.csv",
+        "few_shot.png",
+        "differences.csv",
+        "neighbours-gone.png",
+        "patches-gone.png",
+        "my.txt",
+    ):
+        (out / name).touch()
+    assert main([*words, "against=[]", "shares=[1]"]) == 0
+    there = {path.name for path in out.iterdir()}
+    assert "few labels" not in capsys.readouterr().out
+    pictures = {f"{sheet}-{name}.png" for sheet in ("neighbours", "patches") for name in ("file", "folder")}
+    assert there == {*pictures, "map.png", "config.yaml", "report.csv", "report.json", "features", "my.txt"}
+    report = json.loads((out / "report.json").read_text())
+    assert report["folds_file"] == str(labelled_files.folds)
+    assert {"ssl-isic", "timm", "torch"} <= report["versions"].keys()
+
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.yaml").write_text("run_dir: run\nseed: 3\n")
+    assert main([*words_for(labelled_files, backbone_folder, run)]) == 2
+    assert f"out={run} holds a run or something else" in capsys.readouterr().err
+    assert [path.name for path in run.iterdir()] == ["config.yaml"]
+
+
 def test_features_of_images_that_were_rewritten_are_made_anew(tmp_path: Path, lesion_jpegs: dict[str, bytes]) -> None:
     first, second, *_ = lesion_jpegs.values()
     inside = tmp_path / "images" / "a" / "one.jpg"
@@ -357,9 +389,9 @@ def test_wrong_input_is_one_line_and_writes_nothing(
     assert "9 folds need 9 groups with positives, there are 8; lower folds" in refused("folds=9")
     assert "cross-validation needs 2 or more folds" in refused("folds=1")
     assert f"6 of 36 rows of {labelled_files.table} have no image in {some}" in refused(f"images={some}")
-    assert "backbones.file: weights: " + f"{file} is not of a test_vit" in refused("backbones.file.model=test_vit")
+    assert "backbones.file.weights: " + f"{file} is not of a test_vit" in refused("backbones.file.model=test_vit")
     assert f"{other} is not of a test_resnet" in refused(f"backbones.file.weights={other}")
-    assert "backbones.folder: weights: no such file or folder: /nowhere" in refused("backbones.folder=/nowhere")
+    assert "backbones.folder.weights: no such file or folder: /nowhere" in refused("backbones.folder=/nowhere")
     assert "'a/b' becomes part of a file's name" in refused(f"backbones.a/b={backbone_folder}")
     assert "backbones.none: it needs weights=FOLDER" in refused("backbones={none: {}}")
     assert "ascending, the last one 1" in refused("shares=[0.1, 0.5]")
