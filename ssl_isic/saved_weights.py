@@ -153,7 +153,9 @@ def check_weights(weights: str, model: nn.Module, name: str, state: dict[str, Te
     if missing or other:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         wrong = f"it lacks {missing[0]}{more}" if missing else f"its {other[0]} has another shape"
-        raise InputError(f"{KEY}: {weights} is not of a {name}: {wrong}; set backbone.model to its own")
+        architecture = folder_settings(weights).get("architecture")
+        its_own = "its own" if architecture is None else str(architecture)
+        raise InputError(f"{KEY}: {weights} is not of a {name}: {wrong}; set backbone.model to {its_own}")
 
 
 def _read_torch(file: Path) -> dict[str, Tensor]:

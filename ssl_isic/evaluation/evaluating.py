@@ -219,7 +219,7 @@ def _write(config: EvaluateConfig, comparison: Comparison, others: MapSources | 
     rows, shots = comparison.report(scores), list(comparison.few_shot(scores)) if len(config.shares) > 1 else []
     differences = list(comparison.differences(scores, config.against))
     title = f"{about['images']} images of {about['groups']} groups, {about['positives']} malignant"
-    _remove_former(config)
+    _remove_former(config.out)
     tables = {
         "report.csv": pd.DataFrame(rows, columns=list(COLUMNS)),
         "few_shot.csv": pd.DataFrame(shots),
@@ -247,10 +247,10 @@ def _write(config: EvaluateConfig, comparison: Comparison, others: MapSources | 
     print(f"\nThe report and its pictures are in {config.out}")
 
 
-def _remove_former(config: EvaluateConfig) -> None:
-    """Remove what an earlier report in the folder has and this one will not write anew."""
+def _remove_former(out: Path) -> None:
+    """Remove what an earlier report may have and this one may not."""
     for pattern in ("few_shot.*", "differences.csv", "neighbours-*.png", "patches-*.png"):
-        for path in config.out.glob(pattern):
+        for path in out.glob(pattern):
             path.unlink()
 
 

@@ -102,6 +102,8 @@ def test_a_runs_folder_is_told_where_its_weights_are(tmp_path: Path) -> None:
     assert len(modes) == 1, "safetensors writes files that nobody else may read"
     with pytest.raises(InputError, match=f"{run} is a run; its weights are in {run / 'backbone'}"):
         build_backbone(BackboneConfig(model="test_vit", weights=str(run)), 32)
+    with pytest.raises(InputError, match=r"is not of a test_resnet: .*; set backbone\.model to test_vit"):
+        build_backbone(BackboneConfig(model="test_resnet", weights=str(run / "backbone")), 32)
 
 
 def test_bytes_of_any_kind_are_one_line(tmp_path: Path) -> None:
