@@ -225,8 +225,10 @@ def _explain(config_type: type[Config], error: ErrorDetails) -> str:
         return f"unknown key {key}; {hint}"
     if error["type"] == "missing":
         return f"{key} is required; set {_required_below(config_type, key)}=..."
-    message = error["msg"].removeprefix("Value error, ")
     got = error["input"]
+    if error["type"] == "dict_type" and isinstance(got, str):
+        return f"{key}: give it a name: {key}.NAME={got}"
+    message = error["msg"].removeprefix("Value error, ")
     shown = "" if isinstance(got, dict) else f" (got {got!r})"
     return f"{key + ': ' if key else ''}{message[0].lower() + message[1:]}{shown}"
 

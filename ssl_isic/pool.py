@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from ssl_isic.data.cleaning import CleanNames
 from ssl_isic.data.grouping import joined
@@ -51,13 +51,6 @@ class PoolConfig(CachedLoaderConfig):
     """`lesion` takes every other view from another photograph of the lesion, where there is one."""
     balance: Literal["none", "clinic"] = "none"
     """`clinic` fills each batch with equally many images of each clinic."""
-
-    @field_validator("sources", mode="before")
-    @classmethod
-    def _sources_have_names(cls, sources: Any) -> Any:
-        if isinstance(sources, str | Path):
-            raise ValueError(f"give it a name: data.sources.NAME={sources}")
-        return sources
 
     @model_validator(mode="after")
     def _urls_are_read_in_windows(self) -> Self:

@@ -83,13 +83,6 @@ class EvaluateConfig(ReadingConfig, GroupColumns):
     out: Path
     """Folder of the report, the pictures and the features."""
 
-    @field_validator("backbones", mode="before")
-    @classmethod
-    def _backbones_have_names(cls, backbones: Any) -> Any:
-        if isinstance(backbones, str | Path):
-            raise ValueError(f"give it a name: backbones.NAME={backbones}")
-        return backbones
-
     @field_validator("backbones")
     @classmethod
     def _names_fit_files(cls, backbones: dict[str, BackboneSource]) -> dict[str, BackboneSource]:

@@ -377,6 +377,7 @@ def test_wrong_input_is_one_line_and_writes_nothing(
     outlier = frame.assign(target=frame["target"].where(frame.index != 3, 2))
 
     assert "no such file: /nowhere.hdf5" in refused("images=/nowhere.hdf5")
+    assert "map_sources: give it a name: map_sources.NAME=x.hdf5" in refused("map_sources=x.hdf5")
     assert "there is no file /nowhere.csv" in refused("table=/nowhere.csv")
     assert "has no column target" in refused(table("a.csv", frame.drop(columns="target")))
     assert "has no column patient_id" in refused(table("b.csv", frame.drop(columns="patient_id")))
