@@ -12,23 +12,25 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from finetune.labelled import LabelledConfig
 from finetune.last_layer import keep_logits_exact
 from finetune.predict import predict
 from ssl_isic.backbones import normalization_of
 from ssl_isic.data.cleaning import check_names
 from ssl_isic.data.images import ImagePool
-from ssl_isic.data.workers import LoaderConfig
+from ssl_isic.data.workers import Decode, LoaderConfig
 from ssl_isic.errors import InputError
 from ssl_isic.files import write_json
 
 
 class Ensemble(NamedTuple):
-    """Folders of models, the prevalence they were trained at, the side of their input, px, and how images are cleaned."""
+    """Folders of models, the prevalence they were trained at, and how they see images: side, px, cleaning and decoding."""
 
     models: list[Path]
     prior: float
     image_size: int
     cleaning: list[str]
+    decode: Decode
 
 
 class SavedClassifier(nn.Module):
@@ -59,6 +61,7 @@ def read_ensemble(run_dir: Path) -> Ensemble:
             float(listed["prior"]),
             int(listed["image_size"]),
             check_names(list(listed.get("clean", []))),
+            "full" if listed.get("decode") == "full" else "reduced",
         )
     except OSError:
         raise InputError(f"no such file: {path}; is {run_dir} a finished fine-tuning or pseudo-label run?") from None
@@ -67,10 +70,10 @@ def read_ensemble(run_dir: Path) -> Ensemble:
 
 
 def write_ensemble(
-    run_dir: Path, models: Sequence[str], prior: float, image_size: int, cleaning: Sequence[str], **further: object
+    run_dir: Path, models: Sequence[str], prior: float, image_size: int, data: LabelledConfig, **further: object
 ) -> None:
     """Write `models.json` for `read_ensemble`: folders of models below `run_dir`, and what a prediction has to know."""
-    about = {"prior": prior, "image_size": image_size, "clean": list(cleaning), **further}
+    about = {"prior": prior, "image_size": image_size, "clean": list(data.clean), "decode": data.decode, **further}
     write_json(run_dir / "models.json", {"models": list(models), **about})
 
 

@@ -12,7 +12,7 @@ from ssl_isic.data.grouping import GroupColumns
 from ssl_isic.data.images import ImagePool
 from ssl_isic.data.ram_cache import CachedLoaderConfig
 from ssl_isic.data.split_reading import read_split, refuse_leaking_split
-from ssl_isic.data.tables import match_ids, read_table, read_target
+from ssl_isic.data.tables import match_ids, read_table, read_target, rows_hash
 from ssl_isic.errors import InputError
 
 MOST_MISSING_IMAGES = 0.01
@@ -46,6 +46,10 @@ class Labelled:
     """The hash of the folds' manifest, for provenance."""
     notes: list[str]
     """What the user should know about the join, a line each."""
+
+    def hashes(self) -> dict[str, str]:
+        """By key, hashes of the rows, whose order is that of training, and of the folds."""
+        return {"data.table": rows_hash(self.ids, self.target, self.groups), "data.folds": self.split}
 
     @property
     def prevalence(self) -> float:
@@ -90,7 +94,7 @@ def read_labelled(config: LabelledConfig, pool: ImagePool, source: str) -> Label
         share = f"{len(match.missing)} of {len(ids)} rows of {config.table} have no image in {config.images}"
         if len(match.missing) > MOST_MISSING_IMAGES * len(ids):
             raise InputError(f"{share}, the first is {match.missing[0]}; do the two belong together?")
-        notes.append(f"{share}, the first is {match.missing[0]}: they are not trained on and get the prior")
+        notes.append(f"{share}, the first is {match.missing[0]}: they are not trained on and get the mean score")
     if match.surplus:
         notes.append(f"{match.surplus} images of {config.images} are not in {config.table}: they are not used")
     indices = np.where(match.rows >= 0, match.rows + start, -1).astype(np.int64)

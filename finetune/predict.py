@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ssl_isic.data.images import ImagePool
 from ssl_isic.data.workers import LoaderConfig
+from ssl_isic.errors import InputError
 from ssl_isic.evaluation.forward import forward_images
 from ssl_isic.files import atomic_write
 
@@ -27,14 +28,19 @@ class GivesLogits(Protocol):
 
 
 class Prediction(NamedTuple):
-    """Logits (N,), and which images could be read, bool (N,). The logit of an image that could not means nothing."""
+    """Logits (N,), finite, and which images could be read, bool (N,). The logit of an image that could not means nothing."""
 
     logits: NDArray[np.float64]
     readable: NDArray[np.bool_]
 
     def probabilities(self, prior: float) -> NDArray[np.float64]:
-        """Probabilities (N,) of malignancy; an image that could not be read gets `prior`."""
-        return np.where(self.readable, sigmoid(self.logits), prior)
+        """Probabilities (N,) of malignancy; an image that could not be read gets the mean of the others, `prior` if none.
+
+        Scores are those of a network that has seen more positives than there are. On its scale the mean stands for what is
+        known of an image that nobody has seen, where the prior would rank it below all others.
+        """
+        p = sigmoid(self.logits)
+        return np.where(self.readable, p, p[self.readable].mean() if self.readable.any() else prior)
 
 
 def sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -58,6 +64,9 @@ def predict(
 
     Every rank calls this and gets all N. The classifier must be in evaluation mode, on the accelerator's device.
     `cleaning` names what is done to each image first: what was done in training.
+
+    Raises:
+        InputError: a logit that is not finite, on all ranks alike.
     """
     blocks = forward_images(
         classifier.logits,
@@ -71,9 +80,17 @@ def predict(
         title=title,
     )
     logits, readable = list[NDArray[np.float64]](), list[NDArray[np.bool_]]()
+    done = 0
     for block in blocks:
-        logits.append(block.values.astype(np.float64, copy=False))
+        broken = np.flatnonzero(block.readable & ~np.isfinite(block.values))
+        if broken.size:
+            raise InputError(
+                f"the score of {pool.id_of(int(indices[done + broken[0]]))} is not a number: the weights are damaged, or the "
+                "network overflows; launch with --mixed_precision bf16 or no"
+            )
+        logits.append(np.where(block.readable, block.values, 0).astype(np.float64, copy=False))
         readable.append(block.readable)
+        done += len(block.values)
     return Prediction(np.concatenate([np.empty(0), *logits]), np.concatenate([np.empty(0, bool), *readable]))
 
 

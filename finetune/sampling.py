@@ -12,7 +12,9 @@ from ssl_isic.errors import InputError
 
 @dataclass(frozen=True)
 class BalancedOrder:
-    """An epoch is every positive once and `negatives_per_positive` times as many negatives.
+    """An epoch is every positive once, and `negatives_per_positive` negatives for each of weight one in `weight` (N,).
+
+    A positive that counts half, as a pseudo-label does, draws half as many.
 
     The negatives are dealt from shuffled decks of all of them: none comes again before every other has come. A pure
     function of the epoch, as `ssl_isic.data.loading.Order` asks.
@@ -22,6 +24,7 @@ class BalancedOrder:
     """
 
     positive: NDArray[np.bool_]
+    weight: NDArray[np.float64]
     negatives_per_positive: float
     seed: int
 
@@ -35,7 +38,7 @@ class BalancedOrder:
 
     @property
     def _negatives_an_epoch(self) -> int:
-        return max(1, round(self.negatives_per_positive * int(self.positive.sum())))
+        return max(1, round(self.negatives_per_positive * float(self.weight[self.positive].sum())))
 
     def epoch(self, epoch: int) -> NDArray[np.int64]:
         """The rows of epoch `epoch`, positives and negatives mixed."""

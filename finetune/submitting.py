@@ -33,8 +33,13 @@ class SubmitConfig(LoaderConfig):
 
 
 def submit(config: SubmitConfig) -> None:
-    """Write the submission. An image that is missing or does not decode gets the training prior and is named."""
+    """Write the submission. An image that is missing or does not decode gets the mean of the others and is named.
+
+    Images are decoded as the models have learned to see them, unless `decode` is set.
+    """
     ensemble = read_ensemble(config.run_dir)
+    if "decode" not in config.model_fields_set:
+        config = config.model_copy(update={"decode": ensemble.decode})
     ids = [str(value) for value in read_table(config.sample)["isic_id"]]
     pool = ImagePool({TEST: config.images})
     match = match_ids(ids, pool.slice_of(TEST)[1])
@@ -67,6 +72,6 @@ def submit(config: SubmitConfig) -> None:
     if unread:
         with atomic_write(named) as temporary:
             temporary.write_text("\n".join(["isic_id", *unread]) + "\n", encoding="utf-8")
-        print(f"{len(unread)} images are missing or do not decode and got the prior {ensemble.prior:.4g}: see {named}")
+        print(f"{len(unread)} images are missing or do not decode and got the mean of the others: see {named}")
     write_submission(config.out, ids, mean_probability(members), config.sample)
     print(f"{config.out}: {len(ids)} rows, the mean of {len(members)} models, checked against {config.sample}")

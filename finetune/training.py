@@ -1,11 +1,11 @@
 """The fine-tuning stage: one classifier a fold, each scored on the fold that it never saw."""
 
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -21,13 +21,13 @@ from finetune.losses import FocalConfig, LossConfig
 from finetune.mixing import MixingConfig
 from finetune.predict import predict, write_predictions
 from finetune.sampling import BalancedOrder
-from ssl_isic.backbones import BackboneConfig, save_backbone
+from ssl_isic.backbones import BackboneConfig, save_backbone, start_hashes
 from ssl_isic.config import Config, Seed, Side
-from ssl_isic.data.folds import ids_hash
 from ssl_isic.data.images import ImagePool
 from ssl_isic.data.kept_views import keep_views
 from ssl_isic.data.loading import Order, ShuffledOrder, TrainingImages, steps_per_epoch
 from ssl_isic.data.shown import shown_by
+from ssl_isic.data.source_stamps import content_hash
 from ssl_isic.data.views import TrainViewConfig, train_view
 from ssl_isic.errors import InputError
 from ssl_isic.evaluation.source import BackboneSource
@@ -54,6 +54,8 @@ class SamplingConfig(Config):
 class FinetuneConfig(Config):
     """Train a malignancy classifier on patient-grouped folds."""
 
+    may_change: ClassVar[tuple[str, ...]] = ("evaluate_every", "folds")
+    """Keys that change no fold that is there, and may be others when a run goes on."""
     run_dir: Path
     """Folder of this run; fold K is in run_dir/fold-K."""
     seed: Seed = 0
@@ -89,7 +91,7 @@ def finetune(config: FinetuneConfig) -> Path:
     pool = ImagePool({LABELLED: config.data.images})
     labelled = read_labelled(config.data, pool, LABELLED)
     held_out(config, labelled)  # refuses wrong folds before the folder is made a run of them
-    with started_run(config, labelled) as accelerator:
+    with started_run(config, labelled, {"data.images": content_hash(pool.stores[0])}) as accelerator:
         pool.cache(config.data, show=accelerator.is_main_process)
         train_folds(config, labelled, pool, {}, config.run_dir, accelerator)
         accelerator.end_training()
@@ -97,20 +99,21 @@ def finetune(config: FinetuneConfig) -> Path:
 
 
 @contextmanager
-def started_run(config: FinetuneConfig, labelled: Labelled) -> Iterator[Accelerator]:
+def started_run(config: FinetuneConfig, labelled: Labelled, inputs: Mapping[str, str]) -> Iterator[Accelerator]:
     """Make the run's folder, say where its data came from, and print what the user should know about them.
 
+    `inputs` are hashes, by key, of what is read besides the table, the folds and the weights of the start.
     Until the context ends no other process trains in the folder.
     """
     accelerator = build_accelerator(config.loop, config.run_dir)
     config = config.model_copy(update={"loop": config.loop.as_launched(accelerator)})
     check_whole(accelerator, "fine-tuning")
     views = train_view(config.views, config.image_size)  # refuses a wrong preset before the folder is made a run of it
-    inputs = {LABELLED: f"{len(labelled.ids)} ids, sha256 {ids_hash(labelled.ids)}", "folds": labelled.split}
+    inputs = labelled.hashes() | start_hashes(config.backbone) | dict(inputs)
     check_alike(accelerator, inputs)
     with training_in(config.run_dir, accelerator):
         if accelerator.is_main_process:
-            open_run(config.run_dir, config, inputs)
+            open_run(config.run_dir, config, inputs, config.may_change)
             keep_views(config.run_dir, views)
             write_provenance(config.run_dir, config.seed, accelerator.num_processes, inputs)
         start_trackers(accelerator, config.run_dir, config)
@@ -145,7 +148,7 @@ def train_folds(
     folds = held_out(config, labelled)
     for fold in folds:
         if not fold_folder(run_dir, fold).joinpath("valid.csv").exists():
-            train_fold(config, labelled, pool, _rows_for(fold, labelled, extra), fold, run_dir, accelerator)
+            train_fold(config, labelled, pool, extra.get(fold), fold, run_dir, accelerator)
         accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         _write_reports(config, labelled, extra, folds, run_dir)
@@ -156,16 +159,21 @@ def train_fold(
     config: FinetuneConfig,
     labelled: Labelled,
     pool: ImagePool,
-    rows: TrainingRows,
+    extra: TrainingRows | None,
     fold: int,
     run_dir: Path,
     accelerator: Accelerator,
 ) -> None:
-    """Train on `rows`, score fold `fold`, and write `model/` and `valid.csv`. Resumes from the newest checkpoint."""
+    """Train on the labels of the other folds and on `extra`, score fold `fold`, and write `model/` and `valid.csv`.
+
+    `extra` rows take the place of some labels and add no steps. Resumes from the newest checkpoint.
+    """
     folder = fold_folder(run_dir, fold)
     set_seed(config.seed + fold)
-    order = order_of(config, rows)
-    prior = float(rows.target[order.epoch(0)].mean())
+    rows, order = _rows_and_order(config, labelled, fold, extra)
+    config = _with_the_steps_of_labels_alone(config, labelled, fold, order)
+    first = order.epoch(0)
+    prior = float(np.average(rows.target[first], weights=rows.weight[first]))
     classifier = Classifier(config.head, config.loss, config.backbone, config.image_size, prior, config.mixing)
     columns = {"target": rows.target, "weight": rows.weight}
     views = train_view(config.views, config.image_size)
@@ -183,18 +191,44 @@ def train_fold(
         optim=config.optim,
         run_dir=folder,
         seed=config.seed + fold,
-        evaluate=lambda network: held.metrics(classifier),
+        evaluate=lambda _: held.metrics(classifier),
         evaluate_every=round(config.evaluate_every * steps),
         title=f"{run_dir.name} fold {fold}",
     )
-    p_malignant = held.probabilities(classifier.eval())
+    p_malignant = held.last if held.last is not None else held.probabilities(classifier.eval())
     if accelerator.is_main_process:
         save_backbone(classifier.exported(), folder / "model", config.image_size, config.data.clean)
         held.write(folder / "valid.csv", p_malignant)
         shutil.rmtree(folder / "checkpoints")  # a finished fold is never resumed
 
 
-@dataclass(frozen=True)
+def _rows_and_order(
+    config: FinetuneConfig, labelled: Labelled, fold: int, extra: TrainingRows | None
+) -> tuple[TrainingRows, Order]:
+    rows = rows_outside(labelled, fold)
+    rows = rows if extra is None else rows.joined(extra)
+    return rows, order_of(config, rows)
+
+
+def _with_the_steps_of_labels_alone(
+    config: FinetuneConfig, labelled: Labelled, fold: int, order: Order
+) -> FinetuneConfig:
+    """`config` with as many epochs over `order` as come to the steps that the labels alone would take.
+
+    With more steps, more rows would gain by longer training what their labels seem to.
+    """
+    of_labels = steps_per_epoch(_rows_and_order(config, labelled, fold, None)[1], config.loop.batch_size)
+    share = of_labels / steps_per_epoch(order, config.loop.batch_size)
+    optim = {name: share * getattr(config.optim, name) for name in ("warmup_epochs", "heads_first_epochs")}
+    update = {
+        "loop": config.loop.model_copy(update={"epochs": share * config.loop.epochs}),
+        "optim": config.optim.model_copy(update=optim),
+        "evaluate_every": share * config.evaluate_every,
+    }
+    return config.model_copy(update=update)
+
+
+@dataclass
 class _HeldOut:
     """The fold that a classifier is scored on: `rows` (M,) of the labelled images."""
 
@@ -203,6 +237,8 @@ class _HeldOut:
     pool: ImagePool
     rows: NDArray[np.intp]
     accelerator: Accelerator
+    last: NDArray[np.float64] | None = None
+    """What was last looked at while training, which ends with a look."""
 
     def probabilities(self, classifier: Classifier) -> NDArray[np.float64]:
         """Probabilities (M,) of malignancy; every rank calls this and gets them all."""
@@ -220,7 +256,8 @@ class _HeldOut:
 
     def metrics(self, classifier: Classifier) -> Iterable[tuple[str, float]]:
         """pAUC, AUC and average precision, each as (name, value)."""
-        scores = classification_metrics(self.labelled.target[self.rows], self.probabilities(classifier))
+        self.last = self.probabilities(classifier)
+        scores = classification_metrics(self.labelled.target[self.rows], self.last)
         return [(f"valid/{name}", value) for name, value in scores.items()]
 
     def write(self, path: Path, p_malignant: NDArray[np.float64]) -> None:
@@ -239,7 +276,7 @@ def order_of(config: FinetuneConfig, rows: TrainingRows) -> Order:
     ratio = config.sampling.negatives_per_positive
     if ratio is None:
         return ShuffledOrder(len(rows.indices), config.seed)
-    return BalancedOrder(rows.positive, ratio, config.seed)
+    return BalancedOrder(rows.positive, rows.weight, ratio, config.seed)
 
 
 def held_out(config: FinetuneConfig, labelled: Labelled) -> list[int]:
@@ -258,11 +295,6 @@ def held_out(config: FinetuneConfig, labelled: Labelled) -> list[int]:
 def fold_folder(run_dir: Path, fold: int) -> Path:
     """Where the model of fold `fold` is."""
     return run_dir / f"fold-{fold}"
-
-
-def _rows_for(fold: int, labelled: Labelled, extra: dict[int, TrainingRows]) -> TrainingRows:
-    rows = rows_outside(labelled, fold)
-    return rows.joined(extra[fold]) if fold in extra else rows
 
 
 def _write_reports(
@@ -285,15 +317,15 @@ def _write_reports(
         print(
             f"out-of-fold {name} {interval.value:.4f} [{interval.low:.4f}, {interval.high:.4f}] (95 % bootstrap over groups)"
         )
-    order = order_of(config, _rows_for(folds[0], labelled, extra))
+    _, order = _rows_and_order(config, labelled, folds[0], extra.get(folds[0]))
     if isinstance(order, BalancedOrder):
-        steps = total_steps(config.loop, order)
+        steps = total_steps(_with_the_steps_of_labels_alone(config, labelled, folds[0], order).loop, order)
         shown, negatives = order.distinct_negatives(steps, config.loop.batch_size), int((~order.positive).sum())
         summary["distinct_negatives_shown"], summary["negatives"] = shown, negatives
         print(f"the model of fold {folds[0]} has seen {shown} of {negatives} different negatives")
     write_json(run_dir / "summary.json", summary)
     models = [f"fold-{fold}/model" for fold in folds]
-    write_ensemble(run_dir, models, labelled.prevalence, config.image_size, config.data.clean)
+    write_ensemble(run_dir, models, labelled.prevalence, config.image_size, config.data)
 
 
 def _fold_row(run_dir: Path, fold: int, oof: pd.DataFrame) -> dict[str, Any]:

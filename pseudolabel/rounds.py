@@ -4,10 +4,10 @@ The student of fold k learns only from the teacher of fold k, the one model that
 on fold k's labels, which no round ever trains it on.
 """
 
-import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -24,22 +24,24 @@ from pseudolabel.ledger import ledger_rows, read_ledger, training_rows, write_le
 from pseudolabel.selection import SelectionConfig, select
 from pseudolabel.unlabelled import UNLABELLED, Unlabelled, UnlabelledConfig, read_unlabelled
 from ssl_isic.data.images import ImagePool
+from ssl_isic.data.source_stamps import content_hash
 from ssl_isic.errors import InputError
-from ssl_isic.files import atomic_write
+from ssl_isic.files import atomic_folder, atomic_write, sha256_of
 from ssl_isic.metrics import Interval, bootstrap, paired_bootstrap, partial_auc, roc_auc
 
 
 class PseudolabelConfig(FinetuneConfig):
     """Teach the classifier on unlabelled images, round by round."""
 
+    may_change: ClassVar[tuple[str, ...]] = ("evaluate_every", "rounds")
     pool: UnlabelledConfig
     """The unlabelled images."""
     selection: SelectionConfig = SelectionConfig()
     """Which pseudo-labels are taken."""
     rounds: int = Field(3, ge=1)
-    """Rounds at most, after round 0."""
+    """Rounds at most, after round 0. A student takes as many steps as its teacher did."""
     min_gain: float = Field(0.0, ge=0)
-    """The last round is the first that gains no more out-of-fold pAUC than this; one that loses some is dropped."""
+    """A round is kept if it gains more out-of-fold pAUC than this on the round before; else it is dropped, and is the last."""
     round_0: Path | None = None
     """A finished fine-tuning run on the same folds to start from; null trains it."""
 
@@ -60,9 +62,14 @@ def run_rounds(config: PseudolabelConfig) -> Path:
     unlabelled = read_unlabelled(config.pool, labelled, images)
     if len(held_out(config, labelled)) < 2:
         raise InputError(f"folds={config.folds}: name 2 or more; a fold's teacher is calibrated on the other folds")
-    with started_run(config, labelled) as accelerator:
+    labelled_images, unlabelled_images = (content_hash(store) for store in images.stores)
+    inputs = {"data.images": labelled_images, "pool.images": unlabelled_images, "pool.table": unlabelled.rows_hash()}
+    if config.round_0 is not None:
+        inputs["round_0"] = f"sha256 of oof.csv {sha256_of(_oof_of(config.round_0))}"
+    with started_run(config, labelled, inputs) as accelerator:
         images.cache(config.data, show=accelerator.is_main_process)
-        accelerator.print(f"{len(labelled.ids)} labelled images, {len(unlabelled.ids)} unlabelled")
+        left_out = f", {unlabelled.copies} copies of labelled ones left out" if unlabelled.copies else ""
+        accelerator.print(f"{len(labelled.ids)} labelled images, {len(unlabelled.ids)} unlabelled{left_out}")
         stage = _Stage(config, labelled, unlabelled, images, accelerator)
         kept = stage.round_0()
         report = [stage.report(kept, None)]
@@ -73,10 +80,9 @@ def run_rounds(config: PseudolabelConfig) -> Path:
                 break
             report.append(stage.report(student, kept))
             gain = report[-1]["gain"]
-            if gain >= 0:
-                kept = student
             if gain <= config.min_gain:
                 break
+            kept = student
         if accelerator.is_main_process:
             _conclude(config, labelled, kept, report)
         accelerator.wait_for_everyone()
@@ -99,12 +105,11 @@ class _Stage:
             train_folds(self.config, self.labelled, self.images, {}, folder, self.accelerator)
             return Round(0, folder, folder)
         given = self.config.round_0
-        if not (given / "oof.csv").is_file():
-            raise InputError(f"round_0={given}: no such file {given / 'oof.csv'}; give a finished fine-tuning run")
         teacher = read_ensemble(given)
         for key, there, here in (
             ("image_size", teacher.image_size, self.config.image_size),
             ("data.clean", teacher.cleaning, self.config.data.clean),
+            ("data.decode", teacher.decode, self.config.data.decode),
         ):
             if there != here:
                 raise InputError(f"round_0={given} was trained at {key}={there}, this run at {here}; set the same")
@@ -148,10 +153,9 @@ class _Stage:
         usable = readable if platt.slope > 0 else np.zeros_like(readable)
         selection = select(p, usable, self.config.selection, number)
         chosen, label = p[selection.rows], selection.label
-        certainty = np.where(label == 1, chosen, 1 - chosen)
-        target = label.astype(np.float64)
-        if self.config.selection.targets == "soft":
-            target = shift_prior(chosen, self.labelled.prevalence, self._sampled_prior())
+        as_drawn = shift_prior(chosen, self.labelled.prevalence, self._sampled_prior())
+        certainty = np.where(label == 1, as_drawn, 1 - as_drawn)
+        target = as_drawn if self.config.selection.targets == "soft" else label.astype(np.float64)
         return ledger_rows(
             self.unlabelled.ids,
             selection,
@@ -212,8 +216,11 @@ class _Stage:
             truth, groups = self.unlabelled.truth, self.unlabelled.groups
             row.update(_interval("pool_pauc", bootstrap(partial_auc, truth, pooled, groups)))
             row.update(_interval("pool_auc", bootstrap(roc_auc, truth, pooled, groups)))
-        shown = ", ".join(f"{name} {row[name]:.4f}" for name in ("pauc", "auc", "gain", "pool_auc") if name in row)
-        self.accelerator.print(f"round {scored.number}: {shown}")
+        shown = [f"{name} {row[name]:.4f}" for name in ("pauc", "auc", "pool_auc") if name in row]
+        if "gain" in row:
+            told = "" if row["gain_low"] > 0 or row["gain_high"] < 0 else ", not told from 0"
+            shown.append(f"gain {row['gain']:+.4f} [{row['gain_low']:+.4f}, {row['gain_high']:+.4f}]{told}")
+        self.accelerator.print(f"round {scored.number}: {', '.join(shown)}")
         return row
 
     def _truth_of(self, taken: pd.DataFrame) -> dict[str, float]:
@@ -256,8 +263,22 @@ def read_oof(run_dir: Path) -> pd.DataFrame:
     return pd.read_csv(run_dir / "oof.csv", dtype={"isic_id": str})
 
 
+def _oof_of(given: Path) -> Path:
+    path = given / "oof.csv"
+    if not path.is_file():
+        raise InputError(f"round_0={given}: no such file {path}; give a finished fine-tuning run")
+    return path
+
+
 def _interval(name: str, interval: Interval) -> dict[str, float]:
     return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
+
+
+def _keep(model: Path, here: Path) -> None:
+    """Copy the folder of a model that lies in another run: one run's folder is then all that a submission needs."""
+    if model != here:
+        with atomic_folder(here) as temporary:
+            shutil.copytree(model, temporary, dirs_exist_ok=True)
 
 
 def _conclude(config: PseudolabelConfig, labelled: Labelled, kept: Round, report: list[dict[str, Any]]) -> None:
@@ -276,8 +297,10 @@ def _conclude(config: PseudolabelConfig, labelled: Labelled, kept: Round, report
     ]
     if ledgers:
         write_ledger(config.run_dir / "ledger.csv", pd.concat(ledgers))
-    models = [os.path.relpath(fold_folder(kept.models, fold) / "model", config.run_dir) for fold in folds]
-    write_ensemble(config.run_dir, models, labelled.prevalence, config.image_size, config.data.clean, round=kept.number)
+    for fold in folds:
+        _keep(fold_folder(kept.models, fold) / "model", fold_folder(kept.folder, fold) / "model")
+    models = [(fold_folder(kept.folder, fold) / "model").relative_to(config.run_dir).as_posix() for fold in folds]
+    write_ensemble(config.run_dir, models, labelled.prevalence, config.image_size, config.data, round=kept.number)
     columns = ("round", "pauc", "pauc_low", "pauc_high", "auc", "gain", "gain_low", "gain_high", "kept")
     shown = [name for name in columns if name in table]
     print(table[shown].to_string(index=False, float_format=lambda value: f"{value:.4f}"))

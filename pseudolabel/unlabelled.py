@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from finetune.labelled import Labelled
 from ssl_isic.config import Config
 from ssl_isic.data.images import ImagePool
-from ssl_isic.data.tables import match_ids, read_groups, read_table, read_target
+from ssl_isic.data.split_reading import bytes_hashes
+from ssl_isic.data.tables import match_ids, read_groups, read_table, read_target, rows_hash
 from ssl_isic.errors import InputError
 
 UNLABELLED = "unlabelled"
@@ -36,10 +37,18 @@ class Unlabelled:
     indices: NDArray[np.int64]
     truth: NDArray[np.float64] | None
     groups: NDArray[np.str_] | None
+    copies: int
+    """How many others are left out: their bytes are a labelled image's."""
+
+    def rows_hash(self) -> str:
+        """A hash of the ids, and of their truth and groups where they are known."""
+        return rows_hash(self.ids, *(values for values in (self.truth, self.groups) if values is not None))
 
 
 def read_unlabelled(config: UnlabelledConfig, labelled: Labelled, images: ImagePool) -> Unlabelled:
-    """The pool's images, less those that are labelled.
+    """The pool's images, less those that are labelled, by their id or by another's of the same bytes.
+
+    A copy of a labelled image would carry its label past its fold: its own model knows it by heart.
 
     Raises:
         InputError: none remain, ids have no image, or the truth is not there or of one class.
@@ -64,13 +73,19 @@ def read_unlabelled(config: UnlabelledConfig, labelled: Labelled, images: ImageP
             f"the first is {match.missing[0]}; do the two belong together?"
         )
     use = ~np.isin(ids, np.array(labelled.ids))
+    indices = (match.rows + start).astype(np.int64)
+    others = np.flatnonzero(use)
+    known = bytes_hashes(images, labelled.indices)
+    copies = np.isin(bytes_hashes(images, indices[others]), known[known != ""])
+    use[others[copies]] = False
     if not use.any():
         raise InputError(f"pool.images={config.images}: every image is labelled; give images without labels")
     if truth is not None and np.ptp(truth[use]) == 0:
         raise InputError(f"{config.table}: {config.truth} is the same for the whole pool; drop pool.truth")
     return Unlabelled(
         ids[use],
-        (match.rows[use] + start).astype(np.int64),
+        indices[use],
         None if truth is None else truth[use],
         None if groups is None else groups[use],
+        int(copies.sum()),
     )

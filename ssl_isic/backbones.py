@@ -5,15 +5,13 @@ A saved backbone is a folder `model.safetensors` + `config.json` as timm writes 
 """
 
 import difflib
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from timm.models import group_parameters, save_for_hf
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
@@ -21,8 +19,16 @@ from torch import Tensor, nn
 
 from ssl_isic.config import Config
 from ssl_isic.errors import InputError
-from ssl_isic.files import full_disk_named
-from ssl_isic.saved_weights import check_weights, pixel_statistics, read_weights
+from ssl_isic.files import atomic_folder
+from ssl_isic.saved_weights import (
+    KEY,
+    TIMM,
+    check_weights,
+    folder_settings,
+    pixel_statistics,
+    read_weights,
+    weights_hash,
+)
 from ssl_isic.small_maps import speed_up_small_maps
 from ssl_isic.strided_points import mend_strided_points
 
@@ -31,7 +37,7 @@ class BackboneConfig(Config):
     """The network that learns the features."""
 
     model: str = "resnet18"
-    """Name of a timm architecture (timm.list_models())."""
+    """Name of a timm architecture (timm.list_models()); where none is set, the one that the folder of the weights names."""
     weights: str | None = None
     """Start: null for random, a folder or file of timm weights (.safetensors; .pth, .pt or .bin with tensors alone), `timm` for
     timm's pretrained weights, or hf-hub:OWNER/NAME for such a folder on the Hugging Face hub. Pixels are normalised as the
@@ -43,6 +49,14 @@ class BackboneConfig(Config):
     of a convolutional net or block of a ViT as well. Batch norm there still gathers its running statistics."""
     grad_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, more time."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _model_of_the_weights(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or "model" in given or given.get("weights") in (None, TIMM):
+            return given
+        architecture = folder_settings(str(given["weights"])).get("architecture")
+        return {**given, "model": architecture} if isinstance(architecture, str) else given
 
 
 class Normalize(nn.Module):
@@ -59,6 +73,15 @@ class Normalize(nn.Module):
         return (pixels.permute(0, 3, 1, 2).contiguous().float() - self.mean) / self.std
 
 
+def start_hashes(config: BackboneConfig) -> dict[str, str]:
+    """By key, a hash of the weights that a backbone starts from, where they are a folder or a file.
+
+    Raises:
+        InputError: as `weights_hash`.
+    """
+    return {} if config.weights in (None, TIMM) else {KEY: weights_hash(config.weights)}
+
+
 def build_backbone(config: BackboneConfig, image_size: int, num_classes: int = 0, drop_rate: float = 0.0) -> nn.Module:
     """A timm model that maps float (B, 3, h, w) to features (B, D), or to logits (B, num_classes).
 
@@ -72,13 +95,13 @@ def build_backbone(config: BackboneConfig, image_size: int, num_classes: int = 0
     """
     _check_architecture(config.model)
     state = None
-    if config.weights is not None and config.weights != "timm":
+    if config.weights is not None and config.weights != TIMM:
         state = read_weights(config.weights)
         check_weights(config.weights, timm.create_model(config.model), config.model, state)
     try:
         model = _create(config, image_size, num_classes, drop_rate, state)
     except (OSError, RuntimeError, ValueError) as error:
-        if config.weights != "timm":
+        if config.weights != TIMM:
             raise
         raise InputError(
             f"backbone.weights: timm's own for {config.model} cannot be fetched ({str(error).strip().splitlines()[0]}); "
@@ -153,20 +176,13 @@ def save_backbone(model: nn.Module, folder: Path, image_size: int, cleaning: Seq
     `image_size` is the side of its input, px; `cleaning` is what was done to the images it learned from. timm reads the
     one and passes over the other, which stands as `clean` in config.json.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
-        new = Path(scratch) / "new"
-        settings: dict[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
-        new.mkdir()
-        config = {**settings, "input_size": (3, image_size, image_size), "num_classes": model.num_classes}
-        with full_disk_named(new):
-            about = {"pretrained_cfg": config, "clean": list(cleaning)}
-            save_for_hf(model, str(new), safe_serialization=True, model_config=about)
-            for written in new.iterdir():  # safetensors' file is for its owner alone
-                written.chmod((new / "config.json").stat().st_mode)
-        if folder.exists():
-            os.replace(folder, Path(scratch) / "old")
-        os.replace(new, folder)
+    settings: dict[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
+    config = {**settings, "input_size": (3, image_size, image_size), "num_classes": model.num_classes}
+    about = {"pretrained_cfg": config, "clean": list(cleaning)}
+    with atomic_folder(folder) as new:
+        save_for_hf(model, str(new), safe_serialization=True, model_config=about)
+        for written in new.iterdir():  # safetensors' file is for its owner alone
+            written.chmod((new / "config.json").stat().st_mode)
 
 
 def _patch_of(model: nn.Module) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""The collapse guard: recognises, from the rows of metrics.jsonl, a run whose network stops telling images apart."""
+"""The collapse guard: recognises, from what a method reports, a run whose network stops telling images apart."""
 
 import math
 from collections.abc import Mapping
@@ -9,12 +9,14 @@ LEAST_STD = 0.02
 LEAST_SHARE_OF_ENTROPY = 0.45
 ALIKE_SHARE_OF_ENTROPY = 0.9995
 MOST_VARIANCE_PENALTY = 0.9
+GUARD_EVERY = 20
+"""Steps whose means the guard looks at, however often rows are logged."""
 PATIENCE_STEPS = 20
 FIRST_STEP = 40
 
 
 def collapse_sign(row: Mapping[str, float], prototypes: int | None, images: int) -> str | None:
-    """What in one row of metrics says that images are no longer told apart, or None.
+    """What in the means of some steps says that images are no longer told apart, or None.
 
     - A standard deviation of unit-length features or projections (`..._std`, 1 is isotropic) under 0.02. MAE passes through
       0.09 on its way.
@@ -43,7 +45,7 @@ def collapse_sign(row: Mapping[str, float], prototypes: int | None, images: int)
 
 @dataclass
 class CollapseGuard:
-    """Looks at each row of metrics, and speaks once when a sign has stayed for 20 steps after the first 40 and `quiet_steps`.
+    """Looks at means of metrics, and speaks once when a sign has stayed for 20 steps after the first 40 and `quiet_steps`.
 
     `images` is how many distributions the teacher's mean is taken over: the global crops of a micro-batch of one rank.
     """
@@ -54,7 +56,7 @@ class CollapseGuard:
     quiet_steps: int = 0
     """Steps more at first, in which a network that starts with features nearly the same learns to tell images apart."""
     since: int | None = None
-    """The step of the first row with a sign, of those that all had one."""
+    """The step of the first look with a sign, of those that all had one."""
     _has_spoken: bool = field(default=False, init=False)
 
     def look(self, step: int, row: Mapping[str, float]) -> str | None:

@@ -113,7 +113,7 @@ def _view_sides(config: PretrainConfig) -> list[Default]:
     if not _is_set(config, "views.size") and size % patch:
         size = max(1, round(size / patch)) * patch
         rules.append(Default("views.size", size, f"{config.views.size} px, in whole patches of {patch} px"))
-    if hasattr(config.method, "local_crops"):
+    if config.method.has_local_crops:
         whole = f"in whole patches of {patch} px" if patch == of_network else f"a multiple of {patch}"
         local = max(1, round(LOCAL_SIDE * size / patch)) * patch
         rules.append(Default("views.local_size", local, f"three sevenths of views.size (DINO: 96 of 224), {whole}"))

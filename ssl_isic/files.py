@@ -1,10 +1,12 @@
 """Files that are never half-written: a temporary name in the same folder, then a rename."""
 
 import errno
+import hashlib
 import json
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,9 +67,36 @@ def full_disk_named(folder: Path) -> Iterator[None]:
         raise
 
 
-def holds_weights(run_dir: Path) -> bool:
-    """Whether a run has saved any weights, its own or a checkpoint's; one that has not may be replaced by another."""
-    return any(run_dir.rglob("model.safetensors")) or any(run_dir.rglob("checkpoints/step-*"))
+@contextmanager
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `folder` to write into; it becomes `folder` when the block ends, or goes if that raises.
+
+    Raises:
+        OSError: the disk is full (`filename` says where); the old folder stands.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
+        new = Path(scratch) / "new"
+        new.mkdir()
+        with full_disk_named(new):
+            yield new
+        if folder.exists():
+            os.replace(folder, Path(scratch) / "old")
+        os.replace(new, folder)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def holds_work(run_dir: Path) -> bool:
+    """Whether a run has saved what it would go on from: weights, its own or a checkpoint's, or scores of a pool.
+
+    One that has not may be replaced by another.
+    """
+    return any(any(run_dir.rglob(name)) for name in ("model.safetensors", "checkpoints/step-*", "pool.csv"))
 
 
 def _empty_file_beside(path: Path) -> Path:

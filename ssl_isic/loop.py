@@ -17,7 +17,7 @@ from torch import nn
 from tqdm import tqdm
 
 from ssl_isic.checkpoint import Progress, list_checkpoints, load_checkpoint, save_checkpoint
-from ssl_isic.collapse import CollapseGuard
+from ssl_isic.collapse import GUARD_EVERY, CollapseGuard
 from ssl_isic.config import Config, flat
 from ssl_isic.data.loading import (
     BatchLayout,
@@ -172,7 +172,7 @@ def fit(
         order: which rows an epoch goes through.
         evaluate: yields (name, value) pairs every `evaluate_every` steps (0: only at the end), on every rank.
         evaluate_first: it does so before the first step, too: what the network is when it starts.
-        guard: looks at each row that is logged, and stops or warns.
+        guard: looks at the means of each `GUARD_EVERY` steps, and stops or warns.
 
     Raises:
         InputError: a batch size that does not divide, more than 1 % of the images do not decode, a loss that is not finite,
@@ -203,19 +203,21 @@ def fit(
     agreement = StopAgreement(accelerator, progress.step)
     with StopRequest() as stop, log:
         if evaluate is not None and evaluate_first and progress.step == 0:
-            log.metrics(_evaluated(evaluate, task, network, config.compile))
+            with log.looking():
+                log.metrics(_evaluated(evaluate, task, network, config.compile))
         while progress.step < total:
             _set_schedules(optimizer, schedules, progress.step)
             stepper.step(progress.step, batches)
             progress.step += 1
             stopping = agreement.reached(stop.arrived, progress.step)
             if is_due(progress.step, config.log_every, total) or stopping:
-                row = log.write(optimizer)
-                if guard is not None:
-                    _heed(guard, progress, row, accelerator)
+                log.write(optimizer)
+            if guard is not None and is_due(progress.step, GUARD_EVERY, total):
+                _heed(guard, log, progress, accelerator)
             if evaluate is not None and is_due(progress.step, evaluate_every, total):
                 log.check()
-                log.metrics(_evaluated(evaluate, task, network, config.compile))
+                with log.looking():
+                    log.metrics(_evaluated(evaluate, task, network, config.compile))
             if is_due(progress.step, config.save_every, total) or stopping:
                 log.check()
                 share_buffers(task, accelerator)
@@ -290,12 +292,13 @@ def _set_schedules(optimizer: torch.optim.Optimizer, schedules: Schedules, step:
         group["weight_decay"] = schedules.weight_decay(step) if group["decays"] else 0.0
 
 
-def _heed(guard: CollapseGuard, progress: Progress, row: dict[str, float], accelerator: Accelerator) -> None:
-    """Stop, or warn, when the guard has seen a collapse. The row is the same on all ranks."""
-    seen = guard.look(progress.step, row)
+def _heed(guard: CollapseGuard, log: RunLog, progress: Progress, accelerator: Accelerator) -> None:
+    """Let the guard look; note what it has seen, and stop or warn, on all ranks alike."""
+    seen = guard.look(progress.step, log.lately())
     progress.collapsing_since = guard.since
     if seen is None:
         return
+    log.collapse(seen)
     if guard.action == "stop":
         raise InputError(
             f"{seen}; start in another run_dir with a lower optim.lr or other settings of the method, or go on here with "

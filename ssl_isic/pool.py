@@ -1,6 +1,5 @@
 """The unlabelled images of a pretraining: where they are, which are held out, in what order they come, what goes with them."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +12,7 @@ from pydantic import Field, model_validator
 
 from ssl_isic.data.cleaning import CleanNames
 from ssl_isic.data.grouping import joined
-from ssl_isic.data.groups import BalancedByGroup, SameGroup, numbered
+from ssl_isic.data.groups import BalancedByGroup, Group, SameGroup, numbered
 from ssl_isic.data.images import ImagePool
 from ssl_isic.data.loading import Order, ShuffledOrder, TrainingImages
 from ssl_isic.data.near_duplicates import NO_PAIRS
@@ -21,13 +20,11 @@ from ssl_isic.data.pool_tables import PoolTables
 from ssl_isic.data.ram_cache import CachedLoaderConfig
 from ssl_isic.data.remote import Location
 from ssl_isic.data.shard_order import WindowedOrder
-from ssl_isic.data.shard_store import ShardReading, ShardStore
+from ssl_isic.data.shard_store import ShardReading
 from ssl_isic.data.shown import shown_by
-from ssl_isic.data.store import JpegStore
+from ssl_isic.data.source_stamps import content_hash
 from ssl_isic.data.views import SeededViews
 from ssl_isic.errors import InputError
-
-Kind = Literal["patient", "lesion"]
 
 
 class PoolConfig(CachedLoaderConfig):
@@ -90,7 +87,7 @@ class Pool:
         ids = np.concatenate([store.ids for store in self.images.stores])
         return np.setdiff1d(np.arange(len(ids)), np.unique(ids, return_index=True)[1])
 
-    def groups(self, kind: Kind) -> NDArray[np.int64]:
+    def groups(self, kind: Group) -> NDArray[np.int64]:
         """A number for each patient or lesion, (N,); an image without a row has one of its own.
 
         Photographs of one lesion are of one patient, whether or not the tables name who that is.
@@ -127,7 +124,7 @@ class Pool:
         return others[np.argsort(self.images.shards()[0][others], kind="stable")]
 
     def dataset(
-        self, indices: NDArray[np.int64], views: SeededViews, seed: int, columns: Sequence[Kind]
+        self, indices: NDArray[np.int64], views: SeededViews, seed: int, columns: Sequence[Group]
     ) -> TrainingImages:
         """The images `indices` for training, each with the numbers of its group of every kind in `columns`."""
         numbers: dict[str, NDArray[np.float64]] = {
@@ -137,7 +134,7 @@ class Pool:
         shown, cleaning = shown_by(views, self.config.decode), self.config.clean
         return TrainingImages(self.images, indices, views, seed, numbers, pairs, shown, cleaning)
 
-    def remarks(self, indices: NDArray[np.int64], columns: Sequence[Kind]) -> list[str]:
+    def remarks(self, indices: NDArray[np.int64], columns: Sequence[Group]) -> list[str]:
         """What the tables make of training on the images `indices`, one line for each thing that was asked of them.
 
         Raises:
@@ -168,11 +165,9 @@ class Pool:
         return lines
 
     def hashes(self) -> dict[str, str]:
-        """For each source, a hash of its ids, or of the index of its shards: no gigabytes are read for it.
-
-        For each table, one of the columns that are read.
-        """
-        sources = {name: _hash_of(store) for name, store in zip(self.images.names, self.images.stores, strict=True)}
+        """Hashes by key: for each source of its ids and a sample of its images, for each table of the columns that are read."""
+        stores = zip(self.images.names, self.images.stores, strict=True)
+        sources = {f"data.sources.{name}": content_hash(store) for name, store in stores}
         return sources | {f"data.tables.{name}": digest for name, digest in self.tables.hashes.items()}
 
 
@@ -180,9 +175,3 @@ def _with_company(groups: NDArray[np.int64]) -> int:
     """How many images have another one of their group."""
     sizes = np.unique(groups, return_counts=True)[1]
     return int(sizes[sizes > 1].sum())
-
-
-def _hash_of(store: JpegStore) -> str:
-    if isinstance(store, ShardStore):
-        return f"{len(store.ids)} ids, sha256 of {store.path} {store.index_sha256}"
-    return f"{len(store.ids)} ids, sha256 {hashlib.sha256(store.ids.tobytes()).hexdigest()}"

@@ -1,6 +1,7 @@
 """The pretraining stage's configuration and its one piece of work: learn a backbone from a pool of images without labels."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -12,7 +13,7 @@ from accelerate.utils import set_seed
 from numpy.typing import NDArray
 from pydantic import model_validator
 
-from ssl_isic.backbones import BackboneConfig, check_input_size, save_backbone
+from ssl_isic.backbones import BackboneConfig, check_input_size, save_backbone, start_hashes
 from ssl_isic.collapse import CollapseGuard
 from ssl_isic.config import Config, Seed
 from ssl_isic.data.images import ImagePool
@@ -28,7 +29,7 @@ from ssl_isic.methods.multicrop import GLOBAL_CROPS
 from ssl_isic.methods.simclr import SimCLRConfig
 from ssl_isic.monitoring import HeldOut, Monitor, MonitorConfig, hold_out
 from ssl_isic.optim import OptimConfig
-from ssl_isic.pool import Kind, Pool, PoolConfig
+from ssl_isic.pool import Pool, PoolConfig
 from ssl_isic.run_curves import CurvesConfig, draw_curves
 from ssl_isic.run_folder import open_run, write_provenance
 from ssl_isic.run_lock import training_in
@@ -62,7 +63,7 @@ class PretrainConfig(Config):
 
     @model_validator(mode="after")
     def _tables_are_given(self) -> Self:
-        wants = {f"method.not_negative={kind}": bool(kind) for kind in self.group_columns()} | {
+        wants = {f"method.not_negative={group}": True for group in self.method.groups()} | {
             f"data.second_view={self.data.second_view}": self.data.second_view != "itself",
             f"data.balance={self.data.balance}": self.data.balance != "none" and len(self.data.sources) == 1,
             f"monitor.target={self.monitor.target}": self.monitor.target is not None,
@@ -74,7 +75,7 @@ class PretrainConfig(Config):
 
     @model_validator(mode="after")
     def _compiled_blocks_are_called(self) -> Self:
-        if self.loop.compile and self.backbone.grad_checkpointing and self.method.name in ("dinov2", "mae"):
+        if self.loop.compile and self.backbone.grad_checkpointing and self.method.calls_blocks:
             raise ValueError(
                 f"loop.compile would do nothing for method {self.method.name}, whose blocks backbone.grad_checkpointing "
                 "calls one by one; leave out one of the two"
@@ -89,11 +90,6 @@ class PretrainConfig(Config):
                 "the backbone would not learn; choose fewer"
             )
         return self
-
-    def group_columns(self) -> list[Kind]:
-        """The groups that the method asks about each image of a batch."""
-        kind = self.method.not_negative if isinstance(self.method, SimCLRConfig) else "itself"
-        return [] if kind == "itself" else [kind]
 
 
 def divide(config: PretrainConfig, pool: Pool) -> tuple[HeldOut, NDArray[np.int64]]:
@@ -133,16 +129,16 @@ class _Prepared:
 def _prepared(config: PretrainConfig) -> _Prepared:
     """All that a run needs. InputError for what is wrong with any of it."""
     pool = Pool(config.data, ImagePool(config.data.sources, config.data.shards), config.monitor.target)
-    inputs = pool.hashes()
+    inputs = pool.hashes() | start_hashes(config.backbone)
     held_out, trained_on = divide(config, pool)
     views = config.method.build_views(config.views)
     accelerator = build_accelerator(config.loop, config.run_dir)
     check_alike(accelerator, inputs)
     config = config.model_copy(update={"loop": config.loop.as_launched(accelerator)})
-    remarks = pool.remarks(trained_on, config.group_columns())
+    remarks = pool.remarks(trained_on, config.method.groups())
     order = pool.order(trained_on, config.seed)
     micro_batch = _micro_batch(config.loop, len(order), accelerator)
-    dataset = pool.dataset(trained_on, views, config.seed, config.group_columns())
+    dataset = pool.dataset(trained_on, views, config.seed, config.method.groups())
     set_seed(config.seed)
     task = _task(config, order)
     _check_views(task, views, config)
@@ -174,26 +170,28 @@ def _trained(run: _Prepared, rules: Mapping[str, str]) -> Path:
     pool.images.keep(run.held_out.indices)
     looks = len(run.held_out.indices) > 0
     watching = config.data.model_copy(update={"workers": 0})  # it looks at too few images to start processes for
-    network = fit(
-        run.task,
-        run.dataset,
-        run.order,
-        accelerator=accelerator,
-        config=config.loop,
-        loader=config.data,
-        optim=config.optim,
-        run_dir=config.run_dir,
-        seed=config.seed,
-        evaluate=Monitor(pool, run.held_out, config.views.size, watching, accelerator) if looks else None,
-        evaluate_every=max(1, round(config.monitor.every_epochs * steps_per_epoch(run.order, config.loop.batch_size))),
-        evaluate_first=True,
-        guard=run.guard,
-        title=config.method.name,
-    )
+    with _curves_to_the_end(config.run_dir, accelerator):
+        network = fit(
+            run.task,
+            run.dataset,
+            run.order,
+            accelerator=accelerator,
+            config=config.loop,
+            loader=config.data,
+            optim=config.optim,
+            run_dir=config.run_dir,
+            seed=config.seed,
+            evaluate=Monitor(pool, run.held_out, config.views.size, watching, accelerator) if looks else None,
+            evaluate_every=max(
+                1, round(config.monitor.every_epochs * steps_per_epoch(run.order, config.loop.batch_size))
+            ),
+            evaluate_first=True,
+            guard=run.guard,
+            title=config.method.name,
+        )
     folder = config.run_dir / "backbone"
     if accelerator.is_main_process:
         save_backbone(network, folder, config.views.size, config.data.clean)
-        draw_curves(CurvesConfig(run_dir=config.run_dir))
         accelerator.print(
             f"{len(run.dataset)} images of {len(pool.images.names)} sources, {len(run.held_out.left_out)} held out; "
             f"the backbone is in {folder}"
@@ -201,6 +199,19 @@ def _trained(run: _Prepared, rules: Mapping[str, str]) -> Path:
     accelerator.wait_for_everyone()
     accelerator.end_training()
     return folder
+
+
+@contextmanager
+def _curves_to_the_end(run_dir: Path, accelerator: Accelerator) -> Iterator[None]:
+    """Draw the curves and close the trackers also of a run that is stopped: that is when they are wanted most."""
+    try:
+        yield
+    finally:
+        if accelerator.is_main_process:
+            with suppress(InputError):  # nothing was logged
+                draw_curves(CurvesConfig(run_dir=run_dir))
+        for tracker in accelerator.trackers:
+            tracker.finish()
 
 
 def _left_out(pool: Pool) -> list[str]:
@@ -258,8 +269,7 @@ def _micro_batch(config: LoopConfig, images: int, accelerator: Accelerator) -> i
 def _guard(config: PretrainConfig, task: Task, micro_batch: int, steps_an_epoch: int) -> CollapseGuard | None:
     if config.monitor.collapse == "ignore":
         return None
-    prototypes: int | None = getattr(config.method, "prototypes", None)
     quiet = 0
     if starts_alike(task.exported(), config.views.size):
         quiet = max(SLOW_START_STEPS, round(config.optim.warmup_epochs * steps_an_epoch))
-    return CollapseGuard(config.monitor.collapse, prototypes, GLOBAL_CROPS * micro_batch, quiet)
+    return CollapseGuard(config.monitor.collapse, config.method.prototype_count(), GLOBAL_CROPS * micro_batch, quiet)

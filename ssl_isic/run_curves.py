@@ -43,20 +43,24 @@ def draw_curves(config: CurvesConfig) -> Path:
     path = config.run_dir / "metrics.jsonl"
     if not path.is_file():
         raise InputError(f"run_dir={config.run_dir}: there is no {path.name}; name the folder of a run, or of a fold")
-    series = _series(read_metrics(path))
+    rows = read_metrics(path)
+    series = _series(rows)
     if not series:
         raise InputError(f"{path} holds no numbers yet; wait until the run has logged a row")
     out = config.out or config.run_dir / "curves.png"
     references = {name.removeprefix(REFERENCE): series.pop(name) for name in list(series) if name.startswith(REFERENCE)}
-    rows = math.ceil(len(series) / COLUMNS)
+    collapses = {row["step"]: row["collapse"] for row in rows if "collapse" in row}
+    lines = math.ceil(len(series) / COLUMNS)
     with matplotlib.rc_context({"font.size": 8, "text.parse_math": False}):
-        figure = Figure(figsize=(COLUMNS * PANEL_INCHES[0], rows * PANEL_INCHES[1]), layout="constrained")
+        figure = Figure(figsize=(COLUMNS * PANEL_INCHES[0], lines * PANEL_INCHES[1]), layout="constrained")
         FigureCanvasAgg(figure)
         figure.suptitle(config.run_dir.resolve().name, fontsize=11, fontweight="bold")
-        figure.supxlabel("step", fontsize=9)
+        figure.supxlabel("\n".join(["step", *collapses.values()]), fontsize=9)
         for place, (name, points) in enumerate(series.items()):
-            axes = figure.add_subplot(rows, COLUMNS, place + 1)
+            axes = figure.add_subplot(lines, COLUMNS, place + 1)
             _panel(axes, name, points)
+            for step in collapses:
+                axes.axvline(step, color="#b3362f", linewidth=1, linestyle="--")
             reference = references.get(name.rpartition("_")[2]) if name.startswith("held_out_") else None
             if reference is not None:
                 axes.axhline(reference[-1][1], color="#202226", linewidth=1, linestyle=":", label="12 colour numbers")

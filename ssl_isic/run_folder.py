@@ -10,7 +10,7 @@ from typing import Any
 
 from ssl_isic.config import Config, dump_yaml, flat, load_yaml
 from ssl_isic.errors import InputError
-from ssl_isic.files import atomic_write, holds_weights, write_json
+from ssl_isic.files import atomic_write, holds_work, write_json
 
 PACKAGES = ("ssl-isic", "torch", "timm", "lightly", "albumentations", "accelerate", "numpy", "h5py", "simplejpeg")
 PROVENANCE = "provenance.json"
@@ -34,10 +34,12 @@ WHAT_IS_TRAINED = ("method.name", "backbone.model")
 """Settings that others follow from: where they differ, they are named first."""
 
 
-def open_run(folder: Path, config: Config, inputs: Mapping[str, str]) -> None:
-    """Make `folder` a run of `config`, or check that it already is one, on the same inputs, whose hashes are given by name.
+def open_run(folder: Path, config: Config, inputs: Mapping[str, str], may_change: Sequence[str] = ()) -> None:
+    """Make `folder` a run of `config`, or check that it already is one, on the same inputs.
 
-    A run that saved no weights may be replaced.
+    `inputs` are hashes of what is read, by the key of the configuration that says where it lies: it may lie elsewhere when a
+    run goes on, but has to be the same. Keys of `MAY_CHANGE` and `may_change` may differ. A run that
+    saved nothing to go on from may be replaced.
 
     Raises:
         InputError: the folder holds a run with other settings, or on other images or folds.
@@ -52,20 +54,24 @@ def open_run(folder: Path, config: Config, inputs: Mapping[str, str]) -> None:
         raise InputError(
             f"{folder} holds no run but something else, with a config.yaml of its own; set another run_dir"
         )
-    if there and holds_weights(folder):
+    if there and holds_work(folder):
+        before = _inputs_of(folder)
         for key in sorted(there.keys() | here.keys(), key=lambda key: (key not in WHAT_IS_TRAINED, key)):
-            if not _alike(there.get(key), here.get(key)) and key != "run_dir" and not key.endswith(MAY_CHANGE):
+            may_differ = {"run_dir", *may_change} | (before.keys() & inputs.keys())
+            if key in may_differ or key.endswith(MAY_CHANGE):
+                continue
+            if not _alike(there.get(key), here.get(key)):
                 raise InputError(
                     f"{folder} holds a run with {key}={there.get(key)}, this one has {key}={here.get(key)}; "
                     "set another run_dir, or remove that one"
                 )
-        _check_inputs(folder, inputs)
+        _check_inputs(folder, before, inputs)
     with atomic_write(resolved) as temporary:
         temporary.write_text(dump_yaml(config), encoding="utf-8")
 
 
 def write_provenance(folder: Path, seed: int, world_size: int, inputs: Mapping[str, str]) -> None:
-    """Write `provenance.json`: versions, commit, seed, world size, and hashes of the inputs by name."""
+    """Write `provenance.json`: versions, commit, seed, world size, and hashes of the inputs by key."""
     write_json(
         folder / PROVENANCE,
         {
@@ -87,13 +93,17 @@ def _alike(there: Any, here: Any) -> bool:
     return bool(there == here)
 
 
-def _check_inputs(folder: Path, inputs: Mapping[str, str]) -> None:
+def _inputs_of(folder: Path) -> dict[str, str]:
     provenance = folder / PROVENANCE
     there: dict[str, str] = json.loads(provenance.read_text(encoding="utf-8"))["inputs"] if provenance.exists() else {}
-    for name in sorted(there.keys() & inputs.keys()):
-        if there[name] != inputs[name]:
+    return there
+
+
+def _check_inputs(folder: Path, before: Mapping[str, str], inputs: Mapping[str, str]) -> None:
+    for name in sorted(before.keys() & inputs.keys()):
+        if before[name] != inputs[name]:
             raise InputError(
-                f"{folder} holds a run on other data: {name} was {there[name]}, and is {inputs[name]}; "
+                f"{folder} holds a run on other data: {name} was {before[name]}, and is {inputs[name]}; "
                 "put back what was there, or set another run_dir"
             )
 
@@ -108,7 +118,7 @@ class MetricsLog:
         with atomic_write(path) as temporary:
             temporary.write_text("".join(_line(row) for row in rows if 0 < step >= row["step"]), encoding="utf-8")
 
-    def append(self, row: Mapping[str, float]) -> None:
+    def append(self, row: Mapping[str, float | str]) -> None:
         """Add one row and flush it."""
         with self.path.open("a", encoding="utf-8") as file:
             file.write(_line(row))
@@ -120,7 +130,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
-def _line(row: Mapping[str, float]) -> str:
+def _line(row: Mapping[str, float | str]) -> str:
     return json.dumps(row) + "\n"
 
 

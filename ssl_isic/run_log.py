@@ -1,6 +1,8 @@
 """What a training run reports while it runs, and the two checks that end it: a loss that is not finite, and bad images."""
 
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,28 @@ from ssl_isic.run_folder import MetricsLog
 
 MOST_BAD_IMAGES = 0.01
 NEVER = torch.iinfo(torch.int64).max
+
+
+class Means:
+    """Running means of scalars by name, on their device, for as long as nobody asks."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, name: str, value: Tensor) -> None:
+        """Add a value, a float32 scalar."""
+        self._sums[name] = self._sums[name] + value if name in self._sums else value
+        self._counts[name] = self._counts.get(name, 0) + 1
+
+    def take(self, accelerator: Accelerator) -> dict[str, float]:
+        """The means over all ranks, and begin anew. Every rank calls this."""
+        names = sorted(self._sums)
+        means = torch.stack([self._sums[name] / self._counts[name] for name in names])
+        self._sums.clear()
+        self._counts.clear()
+        reduced: Tensor = accelerator.reduce(means, reduction="mean")
+        return dict(zip(names, reduced.tolist(), strict=True))
 
 
 class RunLog:
@@ -41,8 +65,7 @@ class RunLog:
         self._first_bad_step = torch.tensor(NEVER, device=accelerator.device)
         # fp16 meets infinite gradients as a matter of course: its scaler skips the step
         self._must_be_finite = {"loss", "grad_norm"} if accelerator.scaler is None else {"loss"}
-        self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = {}
+        self._of_row, self._lately = Means(), Means()
         self._since, self._since_step = time.perf_counter(), progress.step
         main = accelerator.is_main_process
         self._file = MetricsLog(run_dir / "metrics.jsonl", progress.step) if main else None
@@ -67,8 +90,8 @@ class RunLog:
         """Add scalars to the running means, and remember the first step with a loss or gradient that is not finite."""
         for name, value in outputs.items():
             value = value.detach().float()
-            self._sums[name] = self._sums[name] + value if name in self._sums else value
-            self._counts[name] = self._counts.get(name, 0) + 1
+            self._of_row.add(name, value)
+            self._lately.add(name, value)
         for name in self._must_be_finite & outputs.keys():
             finite = torch.isfinite(outputs[name].detach())
             here = torch.where(finite, NEVER, step)  # numbers, not tensors: those would be waited for on a GPU
@@ -84,7 +107,7 @@ class RunLog:
 
     def check(self) -> None:
         """Raise InputError for a loss that is not finite or for too many bad images. Every rank calls this together."""
-        step = int(_reduce_min(self._first_bad_step, self.accelerator))
+        step = _reduce_min(self._first_bad_step, self.accelerator)
         if step != NEVER:
             folder = self.run_dir / "checkpoints"
             kept = f"the last good checkpoint is kept in {folder}; " if list_checkpoints(folder) else ""
@@ -105,31 +128,40 @@ class RunLog:
                 f"{self.run_dir / 'bad_images.csv'}; is the file of images damaged?"
             )
 
-    def write(self, optimizer: torch.optim.Optimizer) -> dict[str, float]:
-        """Write a row with the means since the last one; returns it."""
+    def write(self, optimizer: torch.optim.Optimizer) -> None:
+        """Write a row with the means since the last one."""
         self.check()
-        names = sorted(self._sums)
-        means = torch.stack([self._sums[name] / self._counts[name] for name in names])
-        means = self.accelerator.reduce(means, reduction="mean")
+        row = self._of_row.take(self.accelerator)
         elapsed_s = max(1e-9, time.perf_counter() - self._since)
-        row = dict(zip(names, means.tolist(), strict=True))
         row["lr"] = max(group["lr"] for group in optimizer.param_groups)
         row["images_per_s"] = (self.progress.step - self._since_step) * self.batch_size / elapsed_s
         row["wait_share"] = self.waited_s / elapsed_s
         row["bad_images"] = len(self.progress.bad_images)
         self.metrics(row)
         self._bar.set_postfix(loss=f"{row['loss']:.4f}", refresh=False)
-        self._sums.clear()
-        self._counts.clear()
         self.waited_s = 0.0
         self._since, self._since_step = time.perf_counter(), self.progress.step
-        return row
 
-    def metrics(self, values: dict[str, float]) -> None:
-        """Write `values` at the current step to metrics.jsonl and the trackers."""
+    @contextmanager
+    def looking(self) -> Iterator[None]:
+        """What is done within this is no training, and not in its images a second."""
+        started = time.perf_counter()
+        yield
+        self._since += time.perf_counter() - started
+
+    def lately(self) -> dict[str, float]:
+        """The means since this was last asked, whatever rows were written. Every rank calls this and gets the same."""
+        return self._lately.take(self.accelerator)
+
+    def collapse(self, seen: str) -> None:
+        """Write what the guard has seen at the current step, in words to metrics.jsonl, as a 1 to the trackers."""
+        self.metrics({"collapse": 1.0}, {"collapse": seen})
+
+    def metrics(self, values: dict[str, float], words: Mapping[str, str] | None = None) -> None:
+        """Write `values` at the current step to metrics.jsonl and the trackers; `words` take their place in the first."""
         step = self.progress.step
         if self._file is not None:
-            self._file.append({"step": step, "epoch": step / self.per_epoch, **values})
+            self._file.append({"step": step, "epoch": step / self.per_epoch, **values, **(words or {})})
         if self.accelerator.trackers:
             part = self.run_dir.relative_to(self.accelerator.project_dir).as_posix()  # fold-0; . is the whole run
             named = values if part == "." else {f"{part}/{name}": value for name, value in values.items()}

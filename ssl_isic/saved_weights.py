@@ -21,8 +21,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ssl_isic.errors import InputError
+from ssl_isic.files import sha256_of
 
 KEY = "backbone.weights"
+TIMM = "timm"
+"""In place of a folder or file: the weights that timm has for the architecture."""
 HUB = "hf-hub:"
 FILES = ("model.safetensors", "pytorch_model.bin")
 """What timm calls the weights in a folder."""
@@ -77,21 +80,23 @@ def read_weights(weights: str) -> dict[str, Tensor]:
     Raises:
         InputError: no such file; one that is damaged, or holds more than tensors; as `on_this_machine`.
     """
-    path = on_this_machine(weights)
-    there = [path / name for name in FILES if (path / name).is_file()] if path.is_dir() else [path]
-    file = there[0] if there else path / FILES[0]
-    if not file.is_file():
-        if path.is_dir():
-            _refuse_missing(path)
-        raise InputError(
-            f"{KEY}: no such file: {file}; give a .safetensors, .pth, .pt or .bin file or a folder that holds one"
-        )
+    file = _file_of(weights)
     if file.suffix in (".pth", ".pt", ".bin"):
         return _read_torch(file)
     try:
         return load_file(file)
     except (SafetensorError, OSError) as error:
         raise InputError(f"{KEY}: {file} is not a safetensors file ({error})") from None
+
+
+def weights_hash(weights: str) -> str:
+    """The SHA-256 of the file that a folder or file comes to, and how its pixels are normalised: the same wherever it lies.
+
+    Raises:
+        InputError: as `read_weights` for a file that is not there, and `pixel_statistics`.
+    """
+    statistics = [f"{name} {value}" for name, value in pixel_statistics(weights).items()]
+    return " ".join([f"sha256 {sha256_of(_file_of(weights))}", *statistics])
 
 
 def folder_settings(weights: str) -> dict[str, Any]:
@@ -156,6 +161,19 @@ def check_weights(weights: str, model: nn.Module, name: str, state: dict[str, Te
         architecture = folder_settings(weights).get("architecture")
         its_own = "its own" if architecture is None else str(architecture)
         raise InputError(f"{KEY}: {weights} is not of a {name}: {wrong}; set backbone.model to {its_own}")
+
+
+def _file_of(weights: str) -> Path:
+    path = on_this_machine(weights)
+    there = [path / name for name in FILES if (path / name).is_file()] if path.is_dir() else [path]
+    file = there[0] if there else path / FILES[0]
+    if not file.is_file():
+        if path.is_dir():
+            _refuse_missing(path)
+        raise InputError(
+            f"{KEY}: no such file: {file}; give a .safetensors, .pth, .pt or .bin file or a folder that holds one"
+        )
+    return file
 
 
 def _read_torch(file: Path) -> dict[str, Tensor]:

@@ -4,12 +4,15 @@ import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from ssl_isic.batch_norm import recomputed_batch_norms, statistics_kept
 from ssl_isic.data.loading import DRAWN, Batch
 from ssl_isic.data.views import SeededViews
 from ssl_isic.run_log import RunLog
@@ -24,7 +27,7 @@ def seed_step(seed: int, step: int, micro: int, rank: int) -> None:
     torch.manual_seed(int(state[0] >> 1))
 
 
-@dataclass(frozen=True)
+@dataclass
 class Stepper:
     """Takes the optimizer steps of a run."""
 
@@ -41,6 +44,11 @@ class Stepper:
     views: SeededViews
     """What finishes views on the device, where workers have left that to it."""
 
+    @cached_property
+    def recomputed(self) -> list[_BatchNorm]:
+        """Batch norms that a backward pass goes through once more."""
+        return recomputed_batch_norms(self.task)
+
     def step(self, step: int, batches: Iterator[Batch]) -> None:
         """Take optimizer step `step` with the next micro-batches."""
         self.optimizer.zero_grad(set_to_none=True)
@@ -51,7 +59,8 @@ class Stepper:
             with nullcontext() if last else self.accelerator.no_sync(self.model):
                 with self.accelerator.autocast():  # FSDP's forward pass does not enter it by itself
                     outputs: dict[str, Tensor] = self.model(batch, step)
-                self.accelerator.backward(outputs["loss"] / self.accumulate)
+                with statistics_kept(self.recomputed):
+                    self.accelerator.backward(outputs["loss"] / self.accumulate)
             self.log.add(outputs, step)
         if step < self.heads_first:
             for parameter in self.task.held_first():

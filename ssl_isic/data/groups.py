@@ -1,6 +1,7 @@
 """Images of the same patient, lesion or clinic, and what training makes of it."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +9,8 @@ from numpy.typing import NDArray
 from ssl_isic.data.decks import dealt
 
 Texts = NDArray[np.str_]
+Group = Literal["patient", "lesion"]
+"""Whose images belong together."""
 
 
 def numbered(values: Texts) -> NDArray[np.int64]:

@@ -7,7 +7,7 @@ import yaml
 from ssl_isic.config import load_yaml
 from ssl_isic.data.views import SeededViews
 from ssl_isic.errors import InputError
-from ssl_isic.files import atomic_write, holds_weights
+from ssl_isic.files import atomic_write, holds_work
 
 FILE = "views.yaml"
 
@@ -22,7 +22,7 @@ def keep_views(run_dir: Path, views: SeededViews) -> None:
         f"view_{number}": [step.model_dump(mode="json") for step in v.steps] for number, v in enumerate(views.views, 1)
     }
     path = run_dir / FILE
-    if path.exists() and holds_weights(run_dir):
+    if path.exists() and holds_work(run_dir):
         changed = [name for name in {**tree, **load_yaml(path)} if load_yaml(path).get(name) != tree.get(name)]
         if changed:
             raise InputError(

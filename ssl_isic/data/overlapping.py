@@ -1,6 +1,5 @@
 """The overlap stage: which images of a pretraining are the same picture as an image of an evaluation, source by source."""
 
-import hashlib
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -164,7 +163,7 @@ def _counted(store: JpegStore, frame: pd.DataFrame) -> SourceOverlap:
     own = set(frame.loc[frame["evaluation_id"] == frame["isic_id"], "evaluation_id"])
     return SourceOverlap(
         images=len(store.ids),
-        ids_sha256=hashlib.sha256(store.ids.tobytes()).hexdigest(),
+        ids_sha256=store.ids_sha256,
         same_picture=frame["isic_id"].nunique(),
         evaluation_images=frame["evaluation_id"].nunique(),
         other_id=len(set(frame["evaluation_id"]) - own),

@@ -4,13 +4,13 @@ A member of a tar is named `ISIC_0000001.jpg`: its key, all before the first dot
 each image's bytes, so that nothing but those bytes is read of a tar, and no member is ever unpacked to a file.
 """
 
-import hashlib
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from ssl_isic.errors import InputError
+from ssl_isic.files import sha256_of
 
 INDEX_NAME = "shards.json"
 LONGEST_ID_BYTES = 90
@@ -88,9 +88,3 @@ def file_fault(path: Path, size_bytes: int, sha256: str) -> str | None:
         return f"{size} bytes where the index says {size_bytes}"
     found = sha256_of(path)
     return None if found == sha256 else f"sha256 {found[:12]}... where the index says {sha256[:12]}..."
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -12,9 +12,10 @@ from pydantic import Field
 from ssl_isic.config import Config
 from ssl_isic.data.remote import fetch
 from ssl_isic.data.shard_cache import OpenShard, ShardCache, ShardFile
-from ssl_isic.data.shard_index import INDEX_NAME, ShardIndex, file_fault, parse_index, sha256_of
+from ssl_isic.data.shard_index import INDEX_NAME, ShardIndex, file_fault, parse_index
 from ssl_isic.data.store import JpegStore
 from ssl_isic.errors import InputError
+from ssl_isic.files import sha256_of
 
 GB = 1_000_000_000
 

@@ -4,7 +4,6 @@ Images are dealt to shards at random, so that a shard is a random sample of all.
 files, byte for byte. What is finished is noted in `.shards.jsonl`, so that a writing that was killed goes on from there.
 """
 
-import hashlib
 import io
 import os
 import tarfile
@@ -19,10 +18,10 @@ from tqdm import tqdm
 
 from ssl_isic.config import Config, Seed
 from ssl_isic.data.images import open_store
-from ssl_isic.data.shard_index import INDEX_NAME, ImageId, Plan, Shard, ShardIndex, file_fault, parse_index, sha256_of
+from ssl_isic.data.shard_index import INDEX_NAME, ImageId, Plan, Shard, ShardIndex, file_fault, parse_index
 from ssl_isic.data.store import JpegStore
 from ssl_isic.errors import InputError
-from ssl_isic.files import atomic_write
+from ssl_isic.files import atomic_write, sha256_of
 
 NOTES_NAME = ".shards.jsonl"
 MB = 1_000_000
@@ -51,8 +50,7 @@ def write_shards(config: ShardsConfig) -> ShardIndex:
     ids = [name.decode() for name in store.ids.tolist()]
     _check_ids(ids, config.images)
     order = np.random.default_rng(config.seed).permutation(len(ids))
-    digest = hashlib.sha256(store.ids.tobytes()).hexdigest()
-    plan = Plan(images=len(ids), ids_sha256=digest, seed=config.seed, shard_mb=config.shard_mb)
+    plan = Plan(images=len(ids), ids_sha256=store.ids_sha256, seed=config.seed, shard_mb=config.shard_mb)
     shards = _finished(config.out, plan)
     _check_bytes(config, shards, store, order)
     for left in config.out.glob(".part-*"):  # of a writing that was killed

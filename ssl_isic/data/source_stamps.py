@@ -3,9 +3,30 @@
 import hashlib
 from pathlib import Path
 
+import numpy as np
+
 from ssl_isic.data.images import ImagePool
 from ssl_isic.data.shard_store import ShardStore
 from ssl_isic.data.store import JpegStore
+
+SAMPLE = 16
+"""Images whose bytes stand for those of a whole source: no gigabytes are read."""
+
+
+def content_hash(store: JpegStore) -> str:
+    """How many images `store` has, and hashes of its ids and of a sample of its images, or of the index of its shards.
+
+    The same wherever its files lie, and for a folder and an HDF5 file of the same images.
+
+    Raises:
+        InputError: an image of the sample cannot be read.
+    """
+    if isinstance(store, ShardStore):
+        return f"{len(store.ids)} ids, sha256 of their shards {store.index_sha256}"
+    sample, digest = np.linspace(0, len(store.ids) - 1, SAMPLE).round().astype(int), hashlib.sha256()
+    for position in np.unique(sample).tolist():
+        digest.update(hashlib.sha256(store.read(position)).digest())
+    return f"{len(store.ids)} ids, sha256 {store.ids_sha256}, of {SAMPLE} images {digest.hexdigest()[:16]}"
 
 
 def source_stamps(pool: ImagePool) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """What a store of compressed images is, whatever it reads from."""
 
+import hashlib
 import os
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -19,6 +20,11 @@ class JpegStore(ABC):
 
     path: Path | str
     ids: Ids
+
+    @property
+    def ids_sha256(self) -> str:
+        """SHA-256 of the ids, by which a run's provenance, shards and an overlap name the same images."""
+        return hashlib.sha256(self.ids.tobytes()).hexdigest()
 
     @abstractmethod
     def read(self, position: int) -> bytes:

@@ -8,6 +8,7 @@ import math
 
 import numpy as np
 
+from ssl_isic.data.columns import TRAIN_ONLY
 from ssl_isic.data.lesion_painter import Lesion, Measured
 from ssl_isic.data.synthetic_patients import Patient
 
@@ -38,10 +39,6 @@ TRAIN_COLUMNS = (
     *("tbp_lv_symm_2axis", "tbp_lv_symm_2axis_angle", "tbp_lv_x", "tbp_lv_y", "tbp_lv_z", "attribution"),
     *("copyright_license", "lesion_id", "iddx_full", "iddx_1", "iddx_2", "iddx_3", "iddx_4", "iddx_5"),
     *("mel_mitotic_index", "mel_thick_mm", "tbp_lv_dnn_lesion_confidence"),
-)
-TRAIN_ONLY = frozenset(
-    {"target", "lesion_id", "iddx_full", "iddx_1", "iddx_2", "iddx_3", "iddx_4", "iddx_5"}
-    | {"mel_mitotic_index", "mel_thick_mm", "tbp_lv_dnn_lesion_confidence"}
 )
 TEST_COLUMNS = tuple(name for name in TRAIN_COLUMNS if name not in TRAIN_ONLY)
 

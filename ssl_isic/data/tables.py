@@ -2,9 +2,10 @@
 
 import csv
 import difflib
+import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -134,6 +135,13 @@ def match_ids(table_ids: Iterable[str], store_ids: NDArray[np.bytes_]) -> Match:
     used[rows[rows >= 0]] = True
     missing = [identifier.decode() for identifier in wanted[rows < 0].tolist()]
     return Match(rows, missing, int(np.count_nonzero(~used)))
+
+
+def rows_hash(*columns: Iterable[Any]) -> str:
+    """How many rows the columns (N,) have, and a hash of them in their order."""
+    rows = ["\t".join(map(str, row)) for row in zip(*columns, strict=True)]
+    digest = hashlib.sha256("\n".join(rows).encode()).hexdigest()
+    return f"{len(rows)} rows, sha256 {digest}"
 
 
 def encode_ids(ids: Iterable[str]) -> NDArray[np.bytes_]:

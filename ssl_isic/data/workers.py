@@ -18,6 +18,7 @@ from ssl_isic.config import Config, Workers
 
 _WAITS_FOR_SIGNALS = hasattr(signal, "sigwaitinfo")  # macOS has none
 StartMethod = Literal["fork", "spawn", "forkserver"]
+Decode = Literal["reduced", "full"]
 
 
 class LoaderConfig(Config):
@@ -29,7 +30,7 @@ class LoaderConfig(Config):
     """How workers start; `fork` is not safe on macOS."""
     prefetch: int = Field(4, ge=1)
     """Batches that each worker makes ahead."""
-    decode: Literal["reduced", "full"] = "reduced"
+    decode: Decode = "reduced"
     """`reduced` decodes a JPEG at 1/2, 1/4 or 1/8 where no view would have to be enlarged for it; `full` never does."""
 
 

@@ -13,10 +13,8 @@ from ssl_isic.backbones import BackboneConfig, build_backbone, check_input_size,
 from ssl_isic.config import Config, Seed
 from ssl_isic.data.cleaning import check_names
 from ssl_isic.errors import InputError
-from ssl_isic.saved_weights import folder_settings
+from ssl_isic.saved_weights import TIMM, folder_settings
 from ssl_isic.task import full_precision
-
-TIMM = "timm"
 
 
 class BackboneSource(Config):

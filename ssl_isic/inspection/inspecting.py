@@ -1,5 +1,6 @@
 """The inspect stage's configuration and work: a pool and its tables looked at, once, before anything is trained on them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,7 @@ def inspect(config: InspectConfig) -> list[Finding]:
     """
     pool = ImagePool(config.data.sources, config.data.shards)
     embedder = None if config.backbone is None else Embedder(open_backbone(config.backbone, _image_size(config)))
+    cleaning = [] if config.backbone is None else config.backbone.cleaning()
     rows = read_annotations(pool, config.data.tables, config.columns)
     folds = None if config.folds is None else read_folds_file(config.folds, pool)
     with atomic_write(config.out / "config.yaml") as temporary:
@@ -80,7 +82,7 @@ def inspect(config: InspectConfig) -> list[Finding]:
     records, copies = scan(pool, config.out / "scan", config.data.workers, config.data.start_method)
     distinct = np.sort(distinct_pictures(records))
     near = distinct[_near_pairs(config.near_duplicates, copies[distinct])]
-    embedded = None if embedder is None else _embedded_pairs(config, pool, embedder, distinct)
+    embedded = None if embedder is None else _embedded_pairs(config, pool, embedder, cleaning, distinct)
     duplicates = find_duplicates(pool, records, near, embedded)
     seen = Inspected(pool, records, rows, folds, duplicates.same_pixels, duplicates.sets)
     findings = findings_of(seen, config.max_unreadable)
@@ -100,8 +102,10 @@ def _image_size(config: InspectConfig) -> int:
     return config.image_size or (config.backbone.image_size() if config.backbone else 0)
 
 
-def _embedded_pairs(config: InspectConfig, pool: ImagePool, embedder: Embedder, distinct: Indices) -> Pairs:
-    """The pairs (P, 2) of the images `distinct` that the backbone takes for alike."""
+def _embedded_pairs(
+    config: InspectConfig, pool: ImagePool, embedder: Embedder, cleaning: Sequence[str], distinct: Indices
+) -> Pairs:
+    """The pairs (P, 2) of the images `distinct`, cleaned, that the backbone takes for alike."""
     folder = config.out / "scan"
-    features = kept_features(pool, embedder, _image_size(config), config.batch_size, config.data, folder)
+    features = kept_features(pool, embedder, cleaning, _image_size(config), config.batch_size, config.data, folder)
     return cosine_pairs(features, distinct, config.cosine, Accelerator().device)

@@ -4,6 +4,7 @@ Features are centred first: those of one kind of picture share a direction, and 
 Shapes: N images, D features, P pairs.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,16 +32,23 @@ MOST_PAIRS = 2_000_000
 
 
 def kept_features(
-    pool: ImagePool, embedder: Embedder, image_size: int, batch_size: int, loader: LoaderConfig, folder: Path
+    pool: ImagePool,
+    embedder: Embedder,
+    cleaning: Sequence[str],
+    image_size: int,
+    batch_size: int,
+    loader: LoaderConfig,
+    folder: Path,
 ) -> Features:
-    """The features of all images of `pool` (N, D), kept in `folder`: what an earlier run left is taken over.
+    """The features of all images of `pool`, cleaned (N, D), kept in `folder`: what an earlier run left is taken over.
 
     Raises:
         InputError: features that are not finite.
     """
     accelerator = Accelerator()
     embedder.to(accelerator.device)
-    plan = {"backbone": fingerprint(embedder), "image_size": image_size, "sources": source_stamps(pool)}
+    seen = {"image_size": image_size, "cleaning": list(cleaning), "decode": loader.decode}
+    plan = {"backbone": fingerprint(embedder), "sources": source_stamps(pool), **seen}
     width = feature_size(embedder.backbone)
     kept = KeptRows(folder, "features", plan, len(pool), np.dtype("<f4"), (width,))
     done = kept.done()
@@ -53,6 +61,7 @@ def kept_features(
             batch_size=batch_size,
             loader=loader,
             accelerator=accelerator,
+            cleaning=cleaning,
             title="features",
         )
         with kept.appending() as file:

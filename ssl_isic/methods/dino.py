@@ -8,7 +8,7 @@ statistics are the teacher's own.
 """
 
 import math
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -43,6 +43,7 @@ LOOKBACK = 1 / 500  # of the run, as of the authors' 125,000 steps at 0.996
 class DINOConfig(MethodSettings):
     """DINO: self-distillation with a moving-average teacher and multi-crop."""
 
+    has_local_crops: ClassVar[bool] = True
     name: Literal["dino"] = "dino"
     local_crops: int = Field(8, ge=0)
     """Local crops an image, beside two global ones."""
@@ -72,6 +73,9 @@ class DINOConfig(MethodSettings):
     """Rounds of Sinkhorn-Knopp."""
     freeze_last_layer_epochs: float = Field(1.0, ge=0)
     """Epochs during which the prototypes stand still."""
+
+    def prototype_count(self) -> int:
+        return self.prototypes
 
     def build_views(self, views: ViewsConfig) -> SeededViews:
         return dino_views(views, self.local_crops)

@@ -11,7 +11,7 @@ class and register tokens in front, M hidden patches of all global crops, D feat
 
 import math
 from collections.abc import Iterable
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from lightly.loss.koleo_loss import KoLeoLoss
@@ -50,6 +50,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class DINOv2Config(MethodSettings):
     """DINOv2: DINO, hidden patches (iBOT) and spread features (KoLeo); vision transformers only."""
 
+    has_local_crops: ClassVar[bool] = True
+    calls_blocks: ClassVar[bool] = True
     name: Literal["dinov2"] = "dinov2"
     local_crops: int = Field(8, ge=0)
     """Local crops an image, beside two global ones."""
@@ -89,6 +91,9 @@ class DINOv2Config(MethodSettings):
     """Learning rate of a block as a share of the next one's."""
     patch_embed_lr_scale: float = Field(0.2, ge=0)
     """Learning rate of the patch embedding as a share of what its layer would have."""
+
+    def prototype_count(self) -> int:
+        return self.prototypes
 
     def build_views(self, views: ViewsConfig) -> SeededViews:
         return dinov2_views(views, self.local_crops)

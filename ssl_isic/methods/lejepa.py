@@ -6,7 +6,7 @@ Shapes: V views, B images of one rank, N images of all ranks, D features, P proj
 T integration points.
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from lightly.models.modules.heads import ProjectionHead
@@ -32,6 +32,7 @@ LARGEST_FREQUENCY = 3.0
 class LeJEPAConfig(MethodSettings):
     """LeJEPA: prediction of the global views and a Gaussian regulariser (SIGReg), weighed by one number."""
 
+    has_local_crops: ClassVar[bool] = True
     name: Literal["lejepa"] = "lejepa"
     local_crops: int = Field(6, ge=0)
     """Local crops an image, beside two global ones."""

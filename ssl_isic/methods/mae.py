@@ -7,7 +7,7 @@ P = 3 * patch area values of a patch. Tokens are the class and register tokens f
 
 from collections.abc import Iterable
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from lightly.models import utils
@@ -32,6 +32,7 @@ HEAD_WIDTH = 32  # of a decoder's attention head, as in the paper
 class MAEConfig(MethodSettings):
     """MAE: reconstruction of hidden patches; one view, no negatives, vision transformers only."""
 
+    calls_blocks: ClassVar[bool] = True
     name: Literal["mae"] = "mae"
     mask_ratio: float = Field(0.75, gt=0, lt=1)
     """Share of the patches that is hidden."""

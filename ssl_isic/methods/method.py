@@ -5,11 +5,13 @@ docs/methods.md.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 from ssl_isic.backbones import BackboneConfig
 from ssl_isic.config import Config
+from ssl_isic.data.groups import Group
 from ssl_isic.data.view_presets import Kind
 from ssl_isic.data.views import SeededViews, ViewsConfig, crop_scales
 from ssl_isic.task import Task
@@ -69,7 +71,15 @@ class Default(NamedTuple):
 
 
 class MethodSettings(Config, ABC):
-    """Settings of a method; each has a `name`, by which a configuration chooses it."""
+    """Settings of a method; each has a `name`, by which a configuration chooses it.
+
+    What the stage asks besides of a method has an answer here that fits most.
+    """
+
+    has_local_crops: ClassVar[bool] = False
+    """Whether it has views of `views.local_size`."""
+    calls_blocks: ClassVar[bool] = False
+    """Whether it calls the blocks of the backbone one by one, so that a compiled backbone is not what runs."""
 
     @abstractmethod
     def build_views(self, views: ViewsConfig) -> SeededViews:
@@ -83,6 +93,14 @@ class MethodSettings(Config, ABC):
     def defaults(self, facts: DataFacts) -> list[Default]:
         """Values of `method.*`, `backbone.*`, `optim.*`, `loop.*` and `views.*` that follow from the data, for keys that are
         not set."""
+
+    def groups(self) -> Sequence[Group]:
+        """Whose each image of a batch is, as far as the task asks."""
+        return ()
+
+    def prototype_count(self) -> int | None:
+        """Prototypes to which a teacher assigns images, where the task reports its `teacher_entropy`."""
+        return None
 
 
 def optimizer_default(facts: DataFacts, lars_from: int, below: str = "adamw") -> Default:

@@ -12,10 +12,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ssl_isic.backbones import BackboneConfig, build_backbone, feature_size, normalization_of
+from ssl_isic.batch_norm import batch_norms
+from ssl_isic.data.groups import Group
 from ssl_isic.data.loading import Batch
 from ssl_isic.data.views import SeededViews, ViewsConfig, simclr_views
 from ssl_isic.errors import InputError
-from ssl_isic.methods.chunks import batch_norms, in_chunks
+from ssl_isic.methods.chunks import in_chunks
 from ssl_isic.methods.contrast import contrastive_loss
 from ssl_isic.methods.diagnostics import feature_std
 from ssl_isic.methods.method import (
@@ -57,6 +59,9 @@ class SimCLRConfig(MethodSettings):
     """Layers of the projection head."""
     head_batch_norm: bool = True
     """Batch norm in the projection head."""
+
+    def groups(self) -> list[Group]:
+        return [] if self.not_negative == "itself" else [self.not_negative]
 
     def build_views(self, views: ViewsConfig) -> SeededViews:
         return simclr_views(views)

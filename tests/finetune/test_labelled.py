@@ -66,7 +66,7 @@ def test_a_row_in_a_hundred_may_lack_its_image_and_is_never_trained_on(tmp_path:
     last = table["isic_id"].iloc[-1]
     assert labelled.notes == [
         f"1 of 100 rows of {folder / 'table.csv'} have no image in {jpegs}, the first is {last}: "
-        "they are not trained on and get the prior"
+        "they are not trained on and get the mean score"
     ]
     assert labelled.indices[:99].tolist() == list(range(99, 198))
     assert labelled.indices[99] == -1

@@ -1,4 +1,4 @@
-"""No image is dropped in prediction: one that cannot be read gets the prior and is flagged; digits survive the CSV."""
+"""No image is dropped in prediction: one that cannot be read gets the mean of the others, flagged; digits survive the CSV."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -6,13 +6,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import simplejpeg
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from finetune.predict import Prediction, predict, sigmoid, write_predictions
+from finetune.predict import GivesLogits, Prediction, predict, sigmoid, write_predictions
 from ssl_isic.data.images import ImagePool
 from ssl_isic.data.workers import LoaderConfig
+from ssl_isic.errors import InputError
 
 
 class MeanRed:
@@ -22,9 +24,11 @@ class MeanRed:
         return pixels[..., 0].float().mean(dim=(1, 2))
 
 
-def predicted(pool: ImagePool, indices: list[int], batch_size: int = 4, workers: int = 0) -> Prediction:
+def predicted(
+    pool: ImagePool, indices: list[int], batch_size: int = 4, workers: int = 0, classifier: GivesLogits | None = None
+) -> Prediction:
     return predict(
-        MeanRed(),
+        classifier or MeanRed(),
         pool,
         np.array(indices, dtype=np.int64),
         image_size=16,
@@ -34,7 +38,7 @@ def predicted(pool: ImagePool, indices: list[int], batch_size: int = 4, workers:
     )
 
 
-def test_images_that_cannot_be_read_keep_their_place_and_get_the_prior(
+def test_images_that_cannot_be_read_keep_their_place_and_get_the_mean_of_the_others(
     tmp_path: Path, write_hdf5: Callable[[Path, Mapping[str, bytes]], Path], lesion_jpegs: dict[str, bytes]
 ) -> None:
     good = list(lesion_jpegs.items())[:6]
@@ -45,12 +49,33 @@ def test_images_that_cannot_be_read_keep_their_place_and_get_the_prior(
     order += [ids.index("ISIC_9"), ids.index(good[5][0])]
     prediction = predicted(pool, order)
     assert prediction.readable.tolist() == [False, True, False, True, False, False, True]
+    prediction = prediction._replace(logits=np.where(prediction.readable, prediction.logits / 100, prediction.logits))
     p = prediction.probabilities(prior=0.0123)
-    assert p[~prediction.readable].tolist() == [0.0123] * 4
+    assert np.allclose(p[~prediction.readable], [p[[1, 3, 6]].mean()] * 4, rtol=1e-12)
+    assert p[1] != p[3] != p[6]
+    assert predicted(pool, [-1, ids.index("ISIC_2")]).probabilities(0.0123).tolist() == [0.0123] * 2, "nothing is known"
     for place, name in ((1, good[3][0]), (3, good[0][0]), (6, good[5][0])):
         alone = predicted(pool, [ids.index(name)])
-        assert prediction.logits[place] == alone.logits[0]
+        assert prediction.logits[place] == alone.logits[0] / 100
     assert len({*prediction.logits[prediction.readable]}) == 3
+
+
+class NotANumber(MeanRed):
+    """Overflows where all is white."""
+
+    def logits(self, pixels: Tensor) -> Tensor:
+        red = super().logits(pixels)
+        return torch.where(red >= 255, torch.inf, red)
+
+
+def test_a_score_that_is_no_number_names_its_image(
+    tmp_path: Path, write_hdf5: Callable[[Path, Mapping[str, bytes]], Path], lesion_jpegs: dict[str, bytes]
+) -> None:
+    white = simplejpeg.encode_jpeg(np.full((32, 32, 3), 255, np.uint8))
+    images = dict(list(lesion_jpegs.items())[:9]) | {"ISIC_9": white}
+    pool = ImagePool({"test": write_hdf5(tmp_path / "images.hdf5", images)})
+    with pytest.raises(InputError, match=r"^the score of ISIC_9 is not a number: .* bf16 or no$"):
+        predicted(pool, [3, -1, 4, 5, 6, 9, 0], classifier=NotANumber())
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 48, 100])

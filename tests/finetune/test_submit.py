@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,10 +15,10 @@ import timm
 import torch
 from numpy.typing import NDArray
 
+import finetune.submitting
 from finetune.submission import check_submission
 from finetune.submit import main
-
-PRIOR = 8 / 36
+from ssl_isic.data.workers import LoaderConfig
 
 
 def by_plain_timm(run_dir: Path, jpegs: list[bytes], to_hsv: bool = False) -> NDArray[np.float64]:
@@ -79,7 +80,30 @@ def test_images_are_cleaned_as_the_models_images_were(
     assert "no cleaning is called hvs; did you mean hsv?" in capsys.readouterr().err
 
 
-def test_an_image_that_cannot_be_read_gets_the_prior_and_is_named(
+def test_images_are_decoded_as_the_models_images_were(
+    tmp_path: Path, finetuned: Path, lesions: Path, lesion_jpegs: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir, ids, decoded = tmp_path / "run", list(lesion_jpegs)[36:], list[str]()
+    shutil.copytree(finetuned, run_dir)
+    predict_folder = finetune.submitting.predict_folder
+
+    def seen(*given: Any, loader: LoaderConfig, **named: Any) -> Any:
+        decoded.append(loader.decode)
+        return predict_folder(*given, loader=loader, **named)
+
+    monkeypatch.setattr(finetune.submitting, "predict_folder", seen)
+    sample = write_sample(tmp_path / "sample.csv", ids)
+    words = [f"run_dir={run_dir}", f"images={lesions}", f"sample={sample}", f"out={tmp_path / 's.csv'}", "workers=0"]
+    assert main(words) == 0
+    listed = json.loads((run_dir / "models.json").read_text())
+    assert listed["decode"] == "reduced"
+    (run_dir / "models.json").write_text(json.dumps({**listed, "decode": "full"}))
+    assert main(words) == 0
+    assert main([*words, "decode=reduced"]) == 0
+    assert decoded == ["reduced"] * 3 + ["full"] * 3 + ["reduced"] * 3
+
+
+def test_an_image_that_cannot_be_read_gets_the_mean_of_the_others_and_is_named(
     tmp_path: Path,
     finetuned: Path,
     lesion_jpegs: dict[str, bytes],
@@ -93,11 +117,11 @@ def test_an_image_that_cannot_be_read_gets_the_prior_and_is_named(
     sample, out = write_sample(tmp_path / "sample.csv", ids), tmp_path / "made" / "submission.csv"
     assert main([f"run_dir={finetuned}", f"images={store}", f"sample={sample}", f"out={out}", "workers=0"]) == 0
     scores = check_submission(out, sample)
-    assert scores[[1, 3]] == pytest.approx([PRIOR, PRIOR], rel=1e-15)
+    assert scores[[1, 3]] == pytest.approx([scores[[0, 2]].mean()] * 2, rel=1e-12)
     expected = by_plain_timm(finetuned, [lesion_jpegs[ids[0]], lesion_jpegs[ids[2]]])
     assert np.allclose(scores[[0, 2]], expected, rtol=1e-5, atol=0)
     assert (tmp_path / "made" / "submission_bad_images.csv").read_text().split() == ["isic_id", ids[1], ids[3]]
-    assert "2 images are missing or do not decode and got the prior 0.2222" in capsys.readouterr().out
+    assert "2 images are missing or do not decode and got the mean of the others: see" in capsys.readouterr().out
 
 
 def test_wrong_input_is_one_line_and_writes_nothing(

@@ -28,6 +28,7 @@ from finetune.ensemble import predict_folder
 from finetune.train import main
 from ssl_isic.backbones import BackboneConfig, build_backbone, save_backbone
 from ssl_isic.data.images import ImagePool
+from ssl_isic.data.loading import TrainingImages
 from ssl_isic.data.workers import LoaderConfig
 from ssl_isic.run_folder import read_metrics
 
@@ -134,16 +135,17 @@ def test_a_backbone_that_learned_from_images_cleaned_otherwise_is_noted(
 def test_no_fold_trains_on_itself(
     tmp_path: Path, tiny_finetune: list[str], labelled_files: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trained: dict[int, set[str]] = {}
+    trained = list[set[str]]()
 
-    def spy(config: Any, labelled: Any, pool: ImagePool, rows: Any, fold: int, *_: Any) -> None:
-        trained[fold] = {pool.id_of(index) for index in rows.indices}
+    def spy(_: Any, dataset: TrainingImages, *__: Any, **___: Any) -> None:
+        trained.append({dataset.id_of(row) for row in range(len(dataset))})
+        raise Killed
 
-    monkeypatch.setattr(finetune.training, "train_fold", spy)
-    monkeypatch.setattr(finetune.training, "_write_reports", lambda *_: None)
-    assert main([f"run_dir={tmp_path / 'run'}", *tiny_finetune]) == 0
+    monkeypatch.setattr(finetune.training, "fit", spy)
     fold_of = dict(zip(labelled_files.ids, labelled_files.fold, strict=True))
     for fold in FOLDS:
+        with pytest.raises(Killed):
+            main([f"run_dir={tmp_path / str(fold)}", *tiny_finetune, f"folds=[{fold}]"])
         assert trained[fold] == {identifier for identifier in fold_of if fold_of[identifier] != fold}
 
 
@@ -168,7 +170,7 @@ def test_the_report_tells_the_last_epoch_from_the_best(finetuned: Path) -> None:
 def test_the_models_are_listed_with_what_prediction_needs(finetuned: Path, labelled_files: Any) -> None:
     listed = json.loads((finetuned / "models.json").read_text())
     models = [f"fold-{k}/model" for k in FOLDS]
-    assert listed == {"models": models, "prior": 8 / 36, "image_size": 32, "clean": []}
+    assert listed == {"models": models, "prior": 8 / 36, "image_size": 32, "clean": [], "decode": "reduced"}
     for name in listed["models"]:
         model = timm.create_model(f"local-dir:{finetuned / name}", pretrained=True)
         assert model.num_classes == 1
@@ -190,6 +192,36 @@ def test_a_finished_run_is_not_trained_again(
     assert [path.stat().st_mtime_ns for path in models] == before
     assert len(models) == 3
     assert_same_end(run_dir, finetuned)
+
+
+def test_a_run_goes_on_where_its_files_lie_elsewhere_if_their_labels_are_the_same(
+    tmp_path: Path, finetuned: Path, tiny_finetune: list[str], labelled_files: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(finetuned, tmp_path / "run")
+    shutil.copy(labelled_files.images, tmp_path / "images.hdf5")
+    shutil.copy(labelled_files.folds, tmp_path / "folds.csv")
+    rows = pd.read_csv(labelled_files.table)
+    rows.assign(age=50).to_csv(tmp_path / "table.csv", index=False)
+    words = [*tiny_finetune, f"run_dir={tmp_path / 'run'}", f"data.table={tmp_path / 'table.csv'}"]
+    words += [f"data.images={tmp_path / 'images.hdf5'}", f"data.folds={tmp_path / 'folds.csv'}"]
+    assert main(words) == 0
+    for changed in (
+        rows.assign(target=np.roll(rows["target"], 1)),
+        rows[::-1],
+    ):  # in another order it is trained otherwise
+        changed.to_csv(tmp_path / "table.csv", index=False)
+        assert main(words) == 2
+        assert "holds a run on other data: data.table was 36 rows, sha256" in capsys.readouterr().err
+
+
+def test_one_fold_first_and_all_of_them_later(tmp_path: Path, finetuned: Path, tiny_finetune: list[str]) -> None:
+    words = [f"run_dir={tmp_path / 'run'}", *tiny_finetune]
+    assert main([*words, "folds=[1]", "evaluate_every=0"]) == 0
+    model = tmp_path / "run" / "fold-1" / "model" / "model.safetensors"
+    written = model.stat().st_mtime_ns
+    assert main(words) == 0
+    assert model.stat().st_mtime_ns == written
+    assert (tmp_path / "run" / "oof.csv").read_bytes() == (finetuned / "oof.csv").read_bytes()
 
 
 def test_killed_between_folds_it_goes_on_with_the_next(

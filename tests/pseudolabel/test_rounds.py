@@ -27,6 +27,7 @@ from finetune.ensemble import read_ensemble
 from finetune.labelled import TrainingRows
 from pseudolabel.rounds import calibration_for
 from pseudolabel.run import main
+from ssl_isic.run_folder import read_metrics
 
 FOLDS = (0, 1, 2)
 Extras = dict[Path, dict[int, TrainingRows]]
@@ -79,8 +80,9 @@ def students(finetuned: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequ
             for fold in FOLDS:
                 shutil.copytree(finetuned / f"fold-{fold}" / "model", run_dir / f"fold-{fold}" / "model")
             oof = pd.read_csv(config.round_0 / "oof.csv")
-            if quality == "better":
-                oof["p_malignant"] = odds(4 * oof["target"].to_numpy(float) + np.linspace(-3, -1, len(oof)))
+            if quality in ("better", "best"):
+                gap = {"better": 1.5, "best": 4}[quality]
+                oof["p_malignant"] = odds(gap * oof["target"].to_numpy(float) + np.linspace(-3, -1, len(oof)))
             elif quality == "worse":
                 oof["p_malignant"] = 1 - oof["p_malignant"]
             oof.to_csv(run_dir / "oof.csv", index=False, float_format="%.17g")
@@ -145,8 +147,8 @@ def test_a_fold_is_taught_by_its_own_model_and_nothing_else(
         drawn = calibrated * (28 / 8) * (1 / 2)
         assert np.allclose(ledger["target"], drawn / (1 + drawn), rtol=1e-9)
         malignant = ledger["label"] == 1
-        certainty = ledger["p_calibrated"].where(malignant, 1 - ledger["p_calibrated"])
-        assert np.allclose(ledger["weight"], 0.5 * certainty, rtol=1e-9)
+        certainty = ledger["target"].where(malignant, 1 - ledger["target"])
+        assert np.allclose(ledger["weight"], 0.5 * certainty, rtol=1e-9), "as certain as among the samples drawn"
         p_pool = line(pd.read_csv(tmp_path / "run" / "round-0" / f"fold-{fold}" / "pool.csv")["p_malignant"].to_numpy())
         quota = round(p_pool.sum())
         assert (int(malignant.sum()), int((~malignant).sum())) == (quota, min(3 * quota, 12 - quota))
@@ -225,13 +227,13 @@ def test_the_truth_is_reported_on_and_never_learned_from(
     ("qualities", "rounds_trained", "kept"),
     [
         (["worse"], 1, 0),
-        (["same"], 1, 1),
+        (["same"], 1, 0),
         (["better", "same"], 2, 1),
         (["better", "worse"], 2, 1),
-        (["better", "better"], 2, 2),
+        (["better", "best", "same"], 3, 2),
     ],
 )
-def test_a_round_is_kept_unless_it_is_worse_and_without_a_gain_it_is_the_last(
+def test_a_round_is_kept_if_it_gains_and_else_it_is_the_last(
     qualities: list[str],
     rounds_trained: int,
     kept: int,
@@ -245,15 +247,18 @@ def test_a_round_is_kept_unless_it_is_worse_and_without_a_gain_it_is_the_last(
     assert main([*words, "rounds=4"]) == 0
     assert list(extras) == [run_dir / f"round-{number}" for number in range(1, rounds_trained + 1)]
     ensemble = read_ensemble(run_dir)
-    home = run_dir / f"round-{kept}" if kept else round_0
-    assert [path.resolve() for path in ensemble.models] == [home / f"fold-{fold}" / "model" for fold in FOLDS]
+    assert ensemble.models == [run_dir / f"round-{kept}" / f"fold-{fold}" / "model" for fold in FOLDS]
+    if kept == 0:
+        for fold, model in enumerate(ensemble.models):
+            there = round_0 / f"fold-{fold}" / "model"
+            assert [(model / path.name).read_bytes() == path.read_bytes() for path in there.iterdir()] == [True, True]
     assert (ensemble.prior, ensemble.image_size) == (8 / 36, 32)
     report = pd.read_csv(run_dir / "rounds_report.csv")
     assert report["round"].tolist() == list(range(rounds_trained + 1))
     assert report["kept"].tolist() == [number <= kept for number in report["round"]]
     assert np.allclose(report["gain"][1:], np.diff(report["pauc"])), "the teacher is always the round before"
     assert json.loads((run_dir / "models.json").read_text())["round"] == kept
-    if rounds_trained == 2:
+    if rounds_trained > 1:
         for fold, ledger in enumerate(ledgers(run_dir, 2)):
             assert {*ledger["teacher"]} == {str(run_dir / "round-1" / f"fold-{fold}" / "model")}
 
@@ -287,6 +292,53 @@ def test_a_fold_whose_teacher_ranks_the_wrong_way_is_taught_nothing(
     assert {*pd.read_csv(tmp_path / "run" / "ledger.csv")["fold"]} == {1, 2}
 
 
+def test_scores_of_a_pool_are_not_taken_over_by_another_configuration(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No weights are in the folder yet: only what round 0, which lies elsewhere, said of the pool, and nothing taken of it."""
+    monkeypatch.setattr(pseudolabel.rounds, "calibration_for", lambda fold, oof: Platt(-1.0, 0.0))
+    assert main(words) == 0
+    for fold in FOLDS:
+        shutil.rmtree(tmp_path / "run" / "round-0" / f"fold-{fold}" / "model")
+    capsys.readouterr()
+    said = one_line_of_error([*words, "selection.positive_share=0.5"], capsys)
+    assert "holds a run with selection.positive_share=1.0, this one has selection.positive_share=0.5" in said
+    assert main([*words, "rounds=2"]) == 0, "more rounds change none that is there"
+
+
+@pytest.mark.usefixtures("trusted")
+def test_a_copy_of_a_labelled_image_is_not_in_the_pool(
+    words: list[str],
+    students: Callable[[Sequence[str]], Extras],
+    lesion_jpegs: dict[str, bytes],
+    write_hdf5: Callable[[Path, Mapping[str, bytes]], Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    students(["better"])
+    ids = list(lesion_jpegs)
+    images = {name: lesion_jpegs[name] for name in ids[36:]} | {"X_1": lesion_jpegs[ids[3]], "X_2": b""}
+    pool = write_hdf5(tmp_path / "pool.hdf5", images)
+    assert main([*words, f"pool.images={pool}", "selection.negatives_per_positive=100"]) == 0
+    assert "36 labelled images, 13 unlabelled, 1 copies of labelled ones left out" in capsys.readouterr().out
+    scored = pd.read_csv(tmp_path / "run" / "round-0" / "fold-0" / "pool.csv")
+    assert scored["isic_id"].tolist() == [*ids[36:], "X_2"]
+    assert all(sorted(ledger["isic_id"]) == ids[36:] for ledger in ledgers(tmp_path / "run"))
+
+
+@pytest.mark.usefixtures("trusted")
+def test_a_student_takes_as_many_steps_as_its_teacher(words: list[str], finetuned: Path, tmp_path: Path) -> None:
+    """Its pseudo-malignant lesions draw benign ones, too: its epochs are longer, and fewer."""
+    assert main(words) == 0
+    for fold in FOLDS:
+        teacher, student = (
+            read_metrics(run / f"fold-{fold}" / "metrics.jsonl") for run in (finetuned, tmp_path / "run" / "round-1")
+        )
+        assert teacher[-1]["step"] == student[-1]["step"] > 0
+        assert student[-1]["epoch"] < teacher[-1]["epoch"] == 2
+        assert max(row["lr"] for row in student if "lr" in row) == max(row["lr"] for row in teacher if "lr" in row)
+
+
 def test_without_anything_to_teach_round_0_stands(
     words: list[str],
     round_0: Path,
@@ -299,7 +351,7 @@ def test_without_anything_to_teach_round_0_stands(
     assert main(words) == 0
     assert "there is nothing to add" in capsys.readouterr().out
     assert json.loads((tmp_path / "run" / "models.json").read_text())["round"] == 0
-    assert read_ensemble(tmp_path / "run").models[0].resolve() == round_0 / "fold-0" / "model"
+    assert read_ensemble(tmp_path / "run").models[0] == tmp_path / "run" / "round-0" / "fold-0" / "model"
 
 
 def test_wrong_input_is_one_line(

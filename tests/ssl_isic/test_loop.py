@@ -244,9 +244,11 @@ def test_a_network_that_is_not_finite_is_not_looked_at(
     assert looked == [True, True], "before the first step and after it"
 
 
+@pytest.mark.parametrize("log_every", [1, 50])
 def test_a_run_that_the_guard_stopped_goes_no_further_when_it_is_repeated(
-    tmp_path: Path, lesions: Path, monkeypatch: pytest.MonkeyPatch
+    log_every: int, tmp_path: Path, lesions: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """It looks each 20 steps, however often rows are written."""
     original = SimCLR.forward
 
     def forward(self: SimCLR, batch: Any, step: int) -> dict[str, Tensor]:
@@ -254,11 +256,32 @@ def test_a_run_that_the_guard_stopped_goes_no_further_when_it_is_repeated(
         return {**outputs, "feature_std": torch.zeros(()) if step >= 40 else torch.ones(())}
 
     monkeypatch.setattr(SimCLR, "forward", forward)
-    config = config_of(tmp_path / "run", lesions, SIMCLR, workers=0, epochs=20, log_every=10, save_every=10)
+    config = config_of(tmp_path / "run", lesions, SIMCLR, workers=0, epochs=20, log_every=log_every, save_every=10)
     for _ in range(2):
-        with pytest.raises(InputError, match=r"^collapse at step 70: .* since step 50; start in another run_dir"):
+        with pytest.raises(InputError, match=r"^collapse at step 80: .* since step 60; start in another run_dir"):
             pretrain(config)
-    assert list_checkpoints(tmp_path / "run" / "checkpoints")[-1].name == "step-000000060"
+    assert list_checkpoints(tmp_path / "run" / "checkpoints")[-1].name == "step-000000070"
+    rows = [row for row in read_metrics(tmp_path / "run" / "metrics.jsonl") if "collapse" in row]
+    assert [row["step"] for row in rows] == [80]
+    assert rows[0]["collapse"].startswith("collapse at step 80: feature_std is 0.0000")
+    assert (tmp_path / "run" / "curves.png").stat().st_size > 10_000, "drawn when it is wanted most"
+
+
+def test_a_run_that_the_guard_warns_of_goes_on(
+    tmp_path: Path, lesions: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    original = SimCLR.forward
+
+    def forward(self: SimCLR, batch: Any, step: int) -> dict[str, Tensor]:
+        return {**original(self, batch, step), "feature_std": torch.zeros(())}
+
+    monkeypatch.setattr(SimCLR, "forward", forward)
+    config = config_of(tmp_path / "run", lesions, SIMCLR, workers=0, epochs=20, log_every=50)
+    pretrain(config.model_copy(update={"monitor": config.monitor.model_copy(update={"collapse": "warn"})}))
+    assert capsys.readouterr().out.count("warning: collapse at step 60: feature_std is 0.0000") == 1
+    rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert [row["step"] for row in rows if "collapse" in row] == [60]
+    assert rows[-1]["step"] == 120
 
 
 def damage(images: dict[str, bytes], row: int) -> dict[str, bytes]:
@@ -386,8 +409,8 @@ def test_ranks_that_do_not_see_the_same_files_are_told(
     monkeypatch.setattr(ssl_isic.loop, "gather_object", gathered)
     with pytest.raises(InputError, match=f"{folder}: process 0 sees step-000000006, process 1 sees no checkpoint; all"):
         pretrain(config_of(tmp_path, lesions, SIMCLR, epochs=1, workers=0))
-    assert [[*names] for names in seen] == [["train"], [str(folder)]]
-    assert seen[0]["train"].startswith("48 ids, sha256 ")
+    assert [[*names] for names in seen] == [["data.sources.train"], [str(folder)]]
+    assert seen[0]["data.sources.train"].startswith("48 ids, sha256 ")
 
 
 @pytest.mark.slow

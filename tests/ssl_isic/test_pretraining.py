@@ -1,6 +1,7 @@
 """The pretraining stage as a user meets it: bad input is one line, and lesions, patients and clinics reach the batches."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,8 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from accelerate.state import AcceleratorState
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
+from safetensors.torch import load_file
 
 from ssl_isic import pretrain, pretraining
 from ssl_isic.config import load_yaml
@@ -153,6 +156,34 @@ def test_a_table_that_has_changed_is_refused_and_what_a_run_does_not_read_may_ch
     assert "holds a run on other data: data.tables.train was 48 rows, sha256" in capsys.readouterr().err
 
 
+def test_a_run_goes_on_where_its_files_lie_elsewhere_if_they_are_the_same(
+    words: list[str], table: Path, tmp_path: Path, lesions: Path, lesion_jpegs: dict[str, bytes], capsys: Any
+) -> None:
+    images, backbone = tmp_path / "there" / "images", tmp_path / "there" / "backbone"
+    assert pretrain.main([*words, f"run_dir={tmp_path / 'start'}"]) == 0
+    first = [f"data.tables.train={table}", f"backbone.weights={tmp_path / 'start' / 'backbone'}"]
+    assert pretrain.main([*words, *first]) == 0
+
+    images.mkdir(parents=True)
+    for isic_id, data in lesion_jpegs.items():
+        (images / f"{isic_id}.jpg").write_bytes(data)
+    table.rename(tmp_path / "there" / "table.csv")
+    (tmp_path / "start" / "backbone").rename(backbone)
+    tables = f"data.tables.train={tmp_path / 'there' / 'table.csv'}"
+    moved = [*words, f"data.sources.train={images}", tables, f"backbone.weights={backbone}"]
+    assert pretrain.main(moved) == 0
+    assert load_yaml(tmp_path / "run" / "config.yaml")["data"]["sources"] == {"train": str(images)}
+
+    last = max(lesion_jpegs)
+    (images / f"{last}.jpg").write_bytes(lesion_jpegs[min(lesion_jpegs)])
+    assert pretrain.main(moved) == 2
+    assert "holds a run on other data: data.sources.train was 48 ids, sha256" in capsys.readouterr().err
+    (images / f"{last}.jpg").write_bytes(lesion_jpegs[last])
+    shutil.copy(tmp_path / "run" / "backbone" / "model.safetensors", backbone)
+    assert pretrain.main(moved) == 2
+    assert "holds a run on other data: backbone.weights was sha256" in capsys.readouterr().err
+
+
 def test_a_lesion_column_that_was_named_has_to_be_there(
     words: list[str], table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -291,6 +322,18 @@ def test_views_that_are_finished_on_the_device_train_the_same(words: list[str], 
         assert pretrain.main([*words, f"run_dir={run}", f"views.on_device={on_device}", "views.preset=paper"]) == 0
         losses.append([row["loss"] for row in read_metrics(run / "metrics.jsonl") if "loss" in row])
     assert losses[0][0] == pytest.approx(losses[1][0], rel=0.02)
+
+
+@pytest.mark.parametrize("method", ["simclr", "dino"])
+def test_activations_that_are_computed_again_change_nothing(words: list[str], tmp_path: Path, method: str) -> None:
+    """Batch norm's running statistics included, which a second forward pass would move twice."""
+    run = [*words, "backbone.model=test_resnet", f"method.name={method}", "monitor.images=0", "loop.epochs=1"]
+    assert pretrain.main([*run, f"run_dir={tmp_path / 'once'}"]) == 0
+    assert pretrain.main([*run, f"run_dir={tmp_path / 'twice'}", "backbone.grad_checkpointing=true"]) == 0
+    once, twice = (load_file(tmp_path / name / "backbone" / "model.safetensors") for name in ("once", "twice"))
+    assert any(name.endswith("running_mean") for name in once)
+    for name, value in once.items():
+        torch.testing.assert_close(twice[name], value, msg=name)
 
 
 def test_a_preset_that_is_wrong_leaves_no_run(

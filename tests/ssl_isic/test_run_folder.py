@@ -10,7 +10,7 @@ from ssl_isic.errors import InputError
 from ssl_isic.pretraining import PretrainConfig
 from ssl_isic.run_folder import MetricsLog, open_run, read_metrics, write_provenance
 
-INPUTS = {"train": "48 ids, sha256 ab"}
+INPUTS = {"data.sources.train": "48 ids, sha256 ab"}
 
 
 def config_of(run_dir: Path, **changes: object) -> PretrainConfig:
@@ -47,10 +47,12 @@ def test_another_setting_in_the_same_folder_is_refused(changes: dict[str, object
 def test_other_images_under_the_same_name_are_refused(tmp_path: Path) -> None:
     open_run(tmp_path, config_of(tmp_path), INPUTS)
     write_provenance(tmp_path, seed=0, world_size=1, inputs=INPUTS)
-    open_run(tmp_path, config_of(tmp_path), {"train": "50 ids, sha256 cd"})
+    open_run(tmp_path, config_of(tmp_path), {"data.sources.train": "50 ids, sha256 cd"})
     save_weights(tmp_path)
-    with pytest.raises(InputError, match="train was 48 ids, sha256 ab, and is 50 ids, sha256 cd; put back") as caught:
-        open_run(tmp_path, config_of(tmp_path), {"train": "50 ids, sha256 cd"})
+    with pytest.raises(
+        InputError, match=r"\.train was 48 ids, sha256 ab, and is 50 ids, sha256 cd; put back"
+    ) as caught:
+        open_run(tmp_path, config_of(tmp_path), {"data.sources.train": "50 ids, sha256 cd"})
     assert str(tmp_path) in str(caught.value)
     open_run(tmp_path, config_of(tmp_path), INPUTS)
 
@@ -85,6 +87,21 @@ def test_a_file_may_be_written_in_another_way(tmp_path: Path, monkeypatch: pytes
     whole = str(tmp_path / "a.hdf5")
     open_run(tmp_path / "run", config_of(tmp_path / "run", data={"sources": {"train": whole}}), INPUTS)
     assert f"train: {whole}" in (tmp_path / "run" / "config.yaml").read_text()
+
+
+def test_a_run_goes_on_where_its_files_lie_elsewhere_and_are_the_same(tmp_path: Path) -> None:
+    open_run(tmp_path, config_of(tmp_path), INPUTS)
+    save_weights(tmp_path)
+    moved = config_of(tmp_path, data={"sources": {"train": "elsewhere/a.hdf5"}})
+    with pytest.raises(InputError, match=r"data\.sources\.train=a\.hdf5"):
+        open_run(tmp_path, moved, INPUTS)  # nothing says what was read
+    write_provenance(tmp_path, seed=0, world_size=1, inputs=INPUTS)
+    with pytest.raises(InputError, match=r"data\.sources\.train was 48 ids, sha256 ab, and is 48 ids, sha256 ef"):
+        open_run(tmp_path, moved, {"data.sources.train": "48 ids, sha256 ef"})
+    open_run(tmp_path, moved, INPUTS)
+    assert "train: elsewhere/a.hdf5" in (tmp_path / "config.yaml").read_text()
+    with pytest.raises(InputError, match="seed=0, this one has seed=1"):
+        open_run(tmp_path, config_of(tmp_path, seed=1, data={"sources": {"train": "b.hdf5"}}), INPUTS)
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:

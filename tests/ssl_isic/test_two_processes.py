@@ -54,4 +54,4 @@ def test_two_processes_equal_one(case: str, what: str, both: list[dict[str, Any]
     assert one.keys() == two.keys()
     assert max(value.abs().max() for value in one.values()) > 1e-3
     for name, value in one.items():
-        torch.testing.assert_close(two[name], value, rtol=1e-4, atol=1e-6, msg=lambda text, n=name: f"{n}: {text}")
+        torch.testing.assert_close(two[name], value, rtol=1e-4, atol=5e-6, msg=lambda text, n=name: f"{n}: {text}")

@@ -24,9 +24,8 @@ from ssl_isic.data.preparing.source_tables import SourceTable, read_source_table
 from ssl_isic.data.preparing.spool import NOTES_NAME, Plan, Spool, only_writer, write_hdf5
 from ssl_isic.data.preparing.treatment import Treatment
 from ssl_isic.data.preparing.workers import treated_images
-from ssl_isic.data.shard_index import sha256_of
 from ssl_isic.errors import InputError
-from ssl_isic.files import atomic_write, write_json
+from ssl_isic.files import atomic_write, sha256_of, write_json
 
 PART_IMAGES = 256
 MAY_CHANGE = {"workers", "out", "max_unreadable"}

@@ -22,9 +22,9 @@ from tqdm import tqdm
 
 from ssl_isic.config import flat
 from ssl_isic.data.preparing.treatment import Treated
-from ssl_isic.data.shard_index import file_fault, sha256_of
+from ssl_isic.data.shard_index import file_fault
 from ssl_isic.errors import InputError
-from ssl_isic.files import atomic_write
+from ssl_isic.files import atomic_write, sha256_of
 
 NOTES_NAME = "parts.jsonl"
 HDF5_BYTES_AN_IMAGE = 600

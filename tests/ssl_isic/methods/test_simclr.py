@@ -1,6 +1,7 @@
 """SimCLR against the paper's equation 1."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,8 +10,10 @@ from torch import Tensor, nn
 
 from ssl_isic.backbones import BackboneConfig
 from ssl_isic.methods.simclr import SimCLR, SimCLRConfig
+from ssl_isic.optim import build_optimizer
 
 Batch = dict[str, Any]
+OptimizerStep = Callable[..., None]
 
 
 def build(**settings: object) -> SimCLR:
@@ -84,6 +87,47 @@ def test_an_image_that_is_drawn_twice_is_no_negative_of_itself() -> None:
     assert outputs["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
     assert outputs["negatives"].item() == (2 * 4 + 2 * 6 + 2 * 6 + 2 * 4) / 8
     assert task(batch, 0)["negatives"].item() == 6
+
+
+def plain_loss(z: Tensor, t: float, groups: list[int], decoupled: bool) -> Tensor:
+    """Equation 1 with gradients, or equation 6 of Yeh et al. 2022: no positive in the denominator. Of an anchor's
+    group there is no negative."""
+    n, terms = len(z) // 2, []
+    for i in range(2 * n):
+        sims = [torch.dot(z[i], z[k]) / z[i].norm() / z[k].norm() / t for k in range(2 * n)]
+        positive = sims[(i + n) % (2 * n)]
+        negatives = [sims[k] for k in range(2 * n) if groups[k % n] != groups[i % n]]
+        among = negatives if decoupled else [positive, *negatives]
+        terms.append(sum(sim.exp() for sim in among).log() - positive)
+    return torch.stack(terms).mean()
+
+
+@pytest.mark.parametrize("loss", ["nt_xent", "dcl"])
+@pytest.mark.parametrize("not_negative", ["itself", "lesion", "patient"])
+def test_two_steps_are_those_of_the_papers_gradient(
+    loss: str, not_negative: str, optimizer_step: OptimizerStep, plain_sgd: Callable[..., Any]
+) -> None:
+    """Six images of four lesions on three patients; the rows, by which an image is itself, are of other numbers."""
+    task, plain = (build(loss=loss, not_negative=not_negative, temperature=0.2) for _ in range(2))
+    optimizer, oracle = build_optimizer("sgd", task.parameter_groups()), plain_sgd(plain, 0.05)
+    start = {name: p.detach().clone() for name, p in plain.named_parameters()}
+    groups = {"itself": [9, 3, 5, 7, 1, 0], "lesion": [4, 4, 6, 2, 2, 8], "patient": [1, 1, 1, 0, 0, 3]}
+    for step in range(2):
+        batch = batch_of(6, seed=step)
+        columns = {"row": groups["itself"], "lesion": groups["lesion"], "patient": groups["patient"]}
+        optimizer_step(task, optimizer, [batch | {name: torch.tensor(of) for name, of in columns.items()}], step, 0.05)
+        oracle.step(plain_loss(projections(plain, batch), 0.2, groups[not_negative], decoupled=loss == "dcl"))
+    for name, parameter in task.named_parameters():
+        torch.testing.assert_close(parameter, plain.get_parameter(name), rtol=1e-3, atol=1e-5)
+    assert max((p - start[name]).abs().max().item() for name, p in task.named_parameters()) > 1e-3
+
+
+@pytest.mark.parametrize(("not_negative", "negatives"), [("itself", 10), ("lesion", 26 / 3), ("patient", 22 / 3)])
+def test_the_negatives_of_others_lesions_and_patients_are_counted(not_negative: str, negatives: float) -> None:
+    """Lesions of 2, 1, 2 and 1 photographs: 8, 10, 8 and 10 views of others. Patients of 3, 2 and 1: 6, 8 and 10."""
+    columns = {"lesion": torch.tensor([4, 4, 6, 2, 2, 8]), "patient": torch.tensor([1, 1, 1, 0, 0, 3])}
+    outputs = build(not_negative=not_negative)(batch_of(6) | columns, 0)
+    assert outputs["negatives"].item() == pytest.approx(negatives)
 
 
 def test_every_parameter_gets_a_gradient() -> None:
