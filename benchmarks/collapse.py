@@ -1,4 +1,4 @@
-"""The collapse guard on real lesions: each method as it is by default, and a DINO with what keeps it from collapse removed.
+"""The collapse guard on real lesions: each method as it is by default, and some with what keeps them from collapse removed.
 
     python benchmarks/collapse.py images=ham10000-image.hdf5 out=runs/collapse
 
@@ -37,6 +37,13 @@ CASES = {
         "backbone.model=resnet10t",
     ],
     "dino, ViT, no center": [*NO_CENTER, "backbone.model=test_vit"],
+    "dinov2, no center": [
+        "method.name=dinov2",
+        "method.centering=center",
+        "method.center_momentum=1",
+        "backbone.model=test_vit",
+    ],
+    "lejepa, no sigreg": ["method.name=lejepa", "method.sigreg_weight=0", "backbone.model=resnet10t"],
     "vicreg, no variance": ["method.name=vicreg", "method.variance_weight=0", "backbone.model=resnet10t"],
 }
 
@@ -70,7 +77,7 @@ def _row(config: CollapseConfig, name: str) -> str:
     words += ["views.local_size=32", f"loop.batch_size={BATCH}", f"loop.epochs={_epochs(config)}"]
     said = io.StringIO()
     with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
-        code = pretrain([*words, "monitor.images=0", "loop.log_every=20", *CASES[name]])
+        code = pretrain([*words, "monitor.images=0", *CASES[name]])
     last = [row for row in read_metrics(run_dir / "metrics.jsonl") if "loss" in row][-1]
     shown = [f"{last[key]:.3f}" if key in last else "" for key in ("loss", "feature_std", "projection_std")]
     entropies = ", ".join(f"{last[key]:.2f}" for key in ("teacher_entropy", "marginal_entropy") if key in last)

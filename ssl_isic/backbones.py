@@ -17,6 +17,7 @@ from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from ssl_isic.batch_norm import batch_norms
 from ssl_isic.config import Config
 from ssl_isic.errors import InputError
 from ssl_isic.files import atomic_folder
@@ -128,16 +129,32 @@ def is_vision_transformer(config: BackboneConfig) -> bool:
     return patch_px(config) is not None
 
 
+def is_like_vision_transformer(config: BackboneConfig) -> bool:
+    """Whether the architecture wants a vision transformer's recipe: it is one, or has layer norm and no batch norm, as Swin has.
+
+    Raises:
+        InputError: no such architecture.
+    """
+    model = _without_weights(config)
+    has_layer_norm = any(isinstance(layer, nn.LayerNorm) for layer in model.modules())
+    return isinstance(model, VisionTransformer | Eva) or (has_layer_norm and not batch_norms(model))
+
+
 def patch_px(config: BackboneConfig) -> int | None:
     """Side of a patch of a plain vision transformer, px; None for other architectures.
 
     Raises:
         InputError: no such architecture.
     """
-    _check_architecture(config.model)
-    with torch.device("meta"):  # no weights are made
-        model = timm.create_model(config.model)
+    model = _without_weights(config)
     return _patch_of(model)[0] if isinstance(model, VisionTransformer | Eva) else None
+
+
+def _without_weights(config: BackboneConfig) -> nn.Module:
+    _check_architecture(config.model)
+    with torch.device("meta"):
+        model: nn.Module = timm.create_model(config.model)
+    return model
 
 
 def normalization_of(model: nn.Module) -> Normalize:

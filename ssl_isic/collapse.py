@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 LEAST_STD = 0.02
+LEAST_SCALE = 0.1
 LEAST_SHARE_OF_ENTROPY = 0.45
 ALIKE_SHARE_OF_ENTROPY = 0.9995
 MOST_VARIANCE_PENALTY = 0.9
@@ -20,6 +21,8 @@ def collapse_sign(row: Mapping[str, float], prototypes: int | None, images: int)
 
     - A standard deviation of unit-length features or projections (`..._std`, 1 is isotropic) under 0.02. MAE passes through
       0.09 on its way.
+    - A standard deviation of LeJEPA's projections, which are drawn to a standard normal, under 0.1: they keep their directions
+      while they shrink to a point.
     - VICReg's penalty for a small variance over 0.9, where 0.99 is a batch whose projections are all one.
     - The mean of the teacher's distributions over `prototypes` has under 0.45 of the entropy that it could have with
       `images` distributions of the entropy that they have: all images go to the same few prototypes.
@@ -28,6 +31,8 @@ def collapse_sign(row: Mapping[str, float], prototypes: int | None, images: int)
     for name in sorted(row):
         if name.endswith("_std") and row[name] < LEAST_STD:
             return f"{name} is {row[name]:.4f}: all images have nearly the same features"
+    if (scale := row.get("projection_scale", 1.0)) < LEAST_SCALE:
+        return f"projection_scale is {scale:.4f}, and 1 is what it should come to: all images have nearly the same projection"
     if (penalty := row.get("variance", 0.0)) > MOST_VARIANCE_PENALTY:
         return f"variance, the penalty, is {penalty:.3f} of 0.99: all images have nearly the same projection"
     if prototypes is None or "marginal_entropy" not in row:

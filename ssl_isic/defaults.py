@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ssl_isic.backbones import is_vision_transformer, patch_px
+from ssl_isic.backbones import is_like_vision_transformer, is_vision_transformer, patch_px
 from ssl_isic.config import validate
 from ssl_isic.data.decoding import ImageDecodeError, decode_rgb
 from ssl_isic.data.images import ImagePool
@@ -49,7 +49,7 @@ def fill_defaults(config: PretrainConfig) -> Filled:
         batch_size=filled.config.loop.batch_size,
         views=filled.config.views,
         total_steps=total_steps(filled.config.loop, order),
-        is_vit=is_vision_transformer(config.backbone),
+        is_like_vit=is_like_vision_transformer(config.backbone),
         pretrained=config.backbone.weights is not None,
         optimizer=config.optim.name if _is_set(config, "optim.name") else None,
         lr=config.optim.lr if _is_set(config, "optim.lr") else None,
@@ -101,7 +101,7 @@ def _common(config: PretrainConfig, images: int) -> list[Default]:
         gentle = "an epoch, a tenth of the run at most: a new head would shake the weights that are there"
         rules.append(Default("optim.heads_first_epochs", min(1.0, epochs / 10), gentle))
     if not is_vision_transformer(config.backbone) and sharding_plugin() is None:
-        rules.append(Default("loop.channels_last", True, "a convolutional net: its convolutions are faster so"))
+        rules.append(Default("loop.channels_last", True, "no plain vision transformer: its convolutions are faster so"))
     return [rule for rule in rules if not _is_set(config, rule.key)]
 
 

@@ -84,14 +84,14 @@ class DINOConfig(MethodSettings):
         return DINO(self, backbone, run.image_size, teacher_pace(self, run))
 
     def defaults(self, facts: DataFacts) -> list[Default]:
-        lr = 5e-4 * facts.batch_size / 256 if facts.is_vit else 1e-3 * (facts.batch_size / 128) ** 0.5
+        lr = 5e-4 * facts.batch_size / 256 if facts.is_like_vit else 1e-3 * (facts.batch_size / 128) ** 0.5
         rules = [
             prototypes_default(facts.images),
             frozen_prototypes_default(facts.epochs),
             ema_default(facts.total_steps, LOOKBACK),
             Default(
                 "method.head_batch_norm",
-                not facts.is_vit,
+                not facts.is_like_vit,
                 "none for a ViT (DINO); for a convolutional net, whose features start out alike",
             ),
             Default("optim.name", "adamw", "AdamW for all networks (DINO's authors train ResNets by SGD)"),
@@ -103,7 +103,7 @@ class DINOConfig(MethodSettings):
         ]
         if self.teacher_temperature != self.teacher_warmup_temperature:
             rules.append(teacher_warmup_default(facts.epochs))
-        if facts.is_vit:
+        if facts.is_like_vit:
             rules.append(Default("backbone.drop_path", 0.1, "of a ViT as a student (DINO)"))
         return rules
 

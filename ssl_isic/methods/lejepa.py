@@ -56,8 +56,8 @@ class LeJEPAConfig(MethodSettings):
         return LeJEPA(self, backbone, run.image_size)
 
     def defaults(self, facts: DataFacts) -> list[Default]:
-        decay = 5e-2 if facts.is_vit else 5e-4
-        drop_path = [Default("backbone.drop_path", 0.1, "of a ViT (LeJEPA)")] if facts.is_vit else []
+        decay = 5e-2 if facts.is_like_vit else 5e-4
+        drop_path = [Default("backbone.drop_path", 0.1, "of a ViT (LeJEPA)")] if facts.is_like_vit else []
         return [
             Default("optim.name", "adamw", "AdamW for all networks (LeJEPA)"),
             Default("optim.lr", LR, "5e-4 (LeJEPA)"),
@@ -96,6 +96,7 @@ class LeJEPA(Task):
             "sigreg": sigreg,
             "feature_std": feature_std(torch.cat(features[:GLOBAL_CROPS])),
             "projection_std": feature_std(projected_VBP[:GLOBAL_CROPS].flatten(0, 1)),
+            "projection_scale": projected_VBP.detach().std(dim=1).mean(),
         }
 
     def parameter_groups(self) -> list[ParameterGroup]:

@@ -45,8 +45,8 @@ class DataFacts:
     """The views that the user asked for."""
     total_steps: int
     """Optimizer steps of the whole run."""
-    is_vit: bool
-    """Whether the backbone is a vision transformer (it cuts the image into patches)."""
+    is_like_vit: bool
+    """Whether the backbone is a vision transformer, or has layer norm and no batch norm as one does: Swin, PVT, ConvNeXt."""
     optimizer: str | None
     """The optimizer that the user chose; None leaves it to the method."""
     lr: float | None = None
@@ -106,16 +106,14 @@ class MethodSettings(Config, ABC):
 def optimizer_default(facts: DataFacts, lars_from: int, below: str = "adamw") -> Default:
     """The optimizer of a method whose authors use LARS, unless the user chose another that the method knows.
 
-    `below` is that of a convolutional net from random weights with fewer images a step than `lars_from`.
+    `below` is that of a network with batch norm from random weights with fewer images a step than `lars_from`.
     """
-    from_nothing = not facts.is_vit and not facts.pretrained
+    from_nothing = not facts.is_like_vit and not facts.pretrained
     name = ("lars" if facts.batch_size >= lars_from else below) if from_nothing else "adamw"
     if facts.optimizer in {"lars", "adamw", below}:
         name = facts.optimizer
     fewer = "" if below == "adamw" else f", {below.upper()} with fewer"
-    rule = (
-        f"LARS for a convolutional net from random weights with {lars_from} images a step and more{fewer}, else AdamW"
-    )
+    rule = f"LARS for a network with batch norm from random weights with {lars_from} images a step and more{fewer}, else AdamW"
     return Default("optim.name", name, rule)
 
 

@@ -81,7 +81,7 @@ class SimCLRConfig(MethodSettings):
             ),
             "sgd": (0.3 * facts.batch_size / 256, "0.3 x batch / 256 (SimCLR, section 2.2)", 1e-4, "with SGD"),
             "adamw": (
-                min(adamw_lr, MOST_ADAMW_LR_OF_A_VIT) if facts.is_vit else adamw_lr,
+                min(adamw_lr, MOST_ADAMW_LR_OF_A_VIT) if facts.is_like_vit else adamw_lr,
                 f"1e-3 x sqrt(batch / 128), for a ViT {MOST_ADAMW_LR_OF_A_VIT:g} at most",
                 0.01,
                 "with AdamW",

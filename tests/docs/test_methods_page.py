@@ -24,7 +24,9 @@ def test_the_table_of_defaults_is_what_the_rules_make() -> None:
     assert len(rows) == 6
     for *sizes, written in rows:
         images, batch, epochs = (int(size.replace(",", "")) for size in sizes)
-        facts = DataFacts(images, 131.0, batch, ViewsConfig(), epochs * (images // batch), is_vit=True, optimizer=None)
+        facts = DataFacts(
+            images, 131.0, batch, ViewsConfig(), epochs * (images // batch), is_like_vit=True, optimizer=None
+        )
         dino, dinov2 = (
             {rule.key: rule.value for rule in settings.defaults(facts)} for settings in (DINOConfig(), DINOv2Config())
         )

@@ -12,6 +12,7 @@ from ssl_isic.backbones import (
     build_backbone,
     check_input_size,
     feature_size,
+    is_like_vision_transformer,
     normalization_of,
     save_backbone,
 )
@@ -110,6 +111,43 @@ def test_a_size_that_a_network_does_not_take_is_one_line(model: str, reason: str
         check_input_size(network, 40, "views.local_size")
     assert "\n" not in str(caught.value)
     assert network.training
+
+
+@pytest.mark.parametrize(
+    ("model", "like"),
+    [
+        *(("vit_small_patch16_224", True), ("vit_small_patch16_dinov3", True), ("swinv2_tiny_window8_256", True)),
+        *(("pvt_v2_b0", True), ("convnext_atto", True), ("resnet18", False), ("tf_efficientnet_lite0", False)),
+        *(("levit_128s", False), ("vgg11", False)),
+    ],
+)
+def test_networks_with_layer_norm_alone_have_a_transformers_recipe(model: str, like: bool) -> None:
+    assert is_like_vision_transformer(BackboneConfig(model=model)) is like
+
+
+def test_dinov3s_network_is_saved_and_taken_up_at_another_size(tmp_path: Path) -> None:
+    """Its positions are rotary: there is nothing to resample, and nothing of the size in its weights."""
+    torch.manual_seed(0)
+    first = build_backbone(BackboneConfig(model="vit_small_patch16_dinov3"), 32).eval()
+    save_backbone(first, tmp_path / "backbone", 32)
+    second = build_backbone(BackboneConfig(weights=str(tmp_path / "backbone")), 48).eval()
+    plain = timm.create_model(f"local-dir:{tmp_path / 'backbone'}", pretrained=True).eval()
+    for side in (32, 48, 64):
+        images = torch.randn(2, 3, side, side)
+        with torch.no_grad():
+            assert torch.equal(second(images), first(images))
+            assert torch.equal(plain(images), first(images))
+
+
+def test_a_folder_names_its_network_unless_another_is_set(tmp_path: Path) -> None:
+    save_backbone(build_backbone(BackboneConfig(model="test_vit"), 32), tmp_path / "backbone", 32)
+    weights = str(tmp_path / "backbone")
+    assert BackboneConfig(weights=weights).model == "test_vit"
+    assert BackboneConfig(weights=str(tmp_path / "backbone" / "model.safetensors")).model == "resnet18", (
+        "a file says nothing"
+    )
+    with pytest.raises(InputError, match=r"is not of a test_resnet: .* set backbone.model to test_vit"):
+        build_backbone(BackboneConfig(model="test_resnet", weights=weights), 32)
 
 
 def test_pixels_are_normalised_as_the_weights_expect() -> None:

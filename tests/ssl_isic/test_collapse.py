@@ -23,6 +23,7 @@ def row(teacher: float, marginal: float, std: float = 0.6) -> dict[str, float]:
         (row(6.931, 6.931), "tells no images apart"),
         (row(5.0, 6.5, std=0.01), "feature_std is 0.0100"),
         ({"loss": 1.0, "projection_std": 0.012}, "projection_std is 0.0120"),
+        ({"loss": 0.001, "projection_std": 0.5, "projection_scale": 0.09}, "projection_scale is 0.0900, and 1 is what"),
         ({"loss": 0.1, "projection_std": 0.5, "variance": 0.94}, "variance, the penalty, is 0.940 of 0.99"),
     ],
 )
@@ -40,6 +41,7 @@ def test_a_collapse_is_named(values: dict[str, float], says: str) -> None:
         row(0.5, math.log(IMAGES)),  # the end of a long run: each image its own prototype
         {"loss": 8.0, "feature_std": 0.03},
         {"loss": 20.5, "projection_std": 0.8, "variance": 0.73},
+        {"loss": 0.36, "projection_std": 0.96, "projection_scale": 0.75},
     ],
 )
 def test_a_run_that_learns_is_left_alone(values: dict[str, float]) -> None:

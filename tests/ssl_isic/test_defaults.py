@@ -25,7 +25,7 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 def facts(**changed: Any) -> DataFacts:
     known = {"images": 19_000, "image_px": 131.0, "batch_size": 256, "views": ViewsConfig(), "total_steps": 50_000}
-    return DataFacts(**{**known, "is_vit": False, "optimizer": None, **changed})
+    return DataFacts(**{**known, "is_like_vit": False, "optimizer": None, **changed})
 
 
 def values(rules: list[Any]) -> dict[str, Any]:
@@ -47,9 +47,9 @@ def config_of(images: Path, **tree: Any) -> PretrainConfig:
         (4096, {}, "lars", 4.8),  # 0.075 sqrt(4096), the paper's
         (4096, {"optimizer": "adamw"}, "adamw", 1e-3 * 32**0.5),
         (4096, {"pretrained": True}, "adamw", 1e-3 * 32**0.5),
-        (4096, {"is_vit": True}, "adamw", 1e-3),
-        (32, {"is_vit": True}, "adamw", 5e-4),
-        (512, {"optimizer": "sgd", "is_vit": True}, "sgd", 0.6),
+        (4096, {"is_like_vit": True}, "adamw", 1e-3),
+        (32, {"is_like_vit": True}, "adamw", 5e-4),
+        (512, {"optimizer": "sgd", "is_like_vit": True}, "sgd", 0.6),
     ],
 )
 def test_simclrs_optimizer_and_head_follow_from_batch_network_and_start(
@@ -108,7 +108,7 @@ def test_lars_goes_with_a_net_from_random_weights_is_not_clipped_and_ends_where_
         rules = values(config.defaults(large))
         assert (rules["optim.name"], rules["loop.clip_norm"]) == ("lars", None)
         assert (rules["optim.lr"], rules["optim.end_lr"]) == (pytest.approx(lr), pytest.approx(end))
-        for other in (facts(batch_size=2048, pretrained=True), facts(batch_size=2048, is_vit=True), facts()):
+        for other in (facts(batch_size=2048, pretrained=True), facts(batch_size=2048, is_like_vit=True), facts()):
             rules = values(config.defaults(other))
             assert rules["optim.name"] != "lars"
             assert rules.keys().isdisjoint({"loop.clip_norm", "optim.end_lr"})
@@ -122,12 +122,12 @@ def test_dinos_head_follows_from_the_number_of_images(images: int, prototypes: i
     assert values(DINOConfig().defaults(facts(images=images)))["method.prototypes"] == prototypes
 
 
-@pytest.mark.parametrize(("is_vit", "lr"), [(False, 1e-3 * 2**0.5), (True, 5e-4)])
-def test_dinos_head_has_batch_norm_and_a_higher_rate_for_a_convolutional_net(is_vit: bool, lr: float) -> None:
-    rules = values(DINOConfig().defaults(facts(is_vit=is_vit)))
-    assert rules["method.head_batch_norm"] is not is_vit
+@pytest.mark.parametrize(("is_like_vit", "lr"), [(False, 1e-3 * 2**0.5), (True, 5e-4)])
+def test_dinos_head_has_batch_norm_and_a_higher_rate_for_a_convolutional_net(is_like_vit: bool, lr: float) -> None:
+    rules = values(DINOConfig().defaults(facts(is_like_vit=is_like_vit)))
+    assert rules["method.head_batch_norm"] is not is_like_vit
     assert rules["optim.lr"] == pytest.approx(lr)  # of 256 images: 1e-3 x sqrt(2), or the paper's
-    assert rules.get("backbone.drop_path") == (0.1 if is_vit else None)
+    assert rules.get("backbone.drop_path") == (0.1 if is_like_vit else None)
 
 
 def test_small_images_are_not_cropped_to_a_blur() -> None:

@@ -67,6 +67,9 @@ def with_reddest(
     return {**many, "table": folder / "reddest.csv"}
 
 
+DINO = {"name": "dino", "local_crops": 2, "prototypes": 1024, "hidden_size": 512}
+
+
 def config_of(run_dir: Path, many: dict[str, Path], steps: int, **tree: Any) -> PretrainConfig:
     base = {
         "run_dir": run_dir,
@@ -319,18 +322,21 @@ def test_a_run_logs_what_it_sees_and_does_not_train_on_it(many: dict[str, Path],
 @pytest.mark.parametrize(
     ("broken", "says"),
     [
-        ({"center_momentum": 1.0}, "prototypes"),
+        ({**DINO, "center_momentum": 1.0}, "prototypes"),
         (
-            {"center_momentum": 1.0, "teacher_temperature": 1.0, "teacher_warmup_temperature": 1.0},
+            {**DINO, "center_momentum": 1.0, "teacher_temperature": 1.0, "teacher_warmup_temperature": 1.0},
             "tells no images apart",
         ),
+        ({"name": "lejepa", "sigreg_weight": 0.0, "hidden_size": 128}, "projection_scale is 0.0"),
+        ({"name": "vicreg", "variance_weight": 0.0, "hidden_size": 128}, "variance, the penalty, is 0.9"),
     ],
 )
-def test_a_dino_without_what_keeps_it_from_collapse_is_stopped_within_100_steps(
-    many: dict[str, Path], tmp_path: Path, broken: dict[str, float], says: str
+def test_a_method_without_what_keeps_it_from_collapse_is_stopped_within_100_steps(
+    many: dict[str, Path], tmp_path: Path, broken: dict[str, Any], says: str
 ) -> None:
-    method = {"name": "dino", "local_crops": 2, "prototypes": 1024, "hidden_size": 512, **broken}
-    config = config_of(tmp_path, many, 100, method=method, optim={"lr": 2e-3, "warmup_epochs": 0.5})
+    """Also where rows are logged each 50 steps, as in the configurations for GPUs."""
+    config = config_of(tmp_path, many, 100, method=broken, optim={"lr": 2e-3, "warmup_epochs": 0.5})
+    config = config.model_copy(update={"loop": config.loop.model_copy(update={"log_every": 50})})
     with pytest.raises(InputError, match=says) as stopped:
         pretrain(config)
     assert "monitor.collapse=warn" in str(stopped.value)

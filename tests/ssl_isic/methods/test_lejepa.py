@@ -214,15 +214,15 @@ def test_the_exported_network_is_the_backbone_without_the_projector() -> None:
     assert exported == {id(p) for name, p in task.named_parameters() if name.startswith("backbone.")}
 
 
-@pytest.mark.parametrize(("is_vit", "decay"), [(True, 5e-2), (False, 5e-4)])
-def test_the_optimizer_is_the_authors(is_vit: bool, decay: float) -> None:
+@pytest.mark.parametrize(("is_like_vit", "decay"), [(True, 5e-2), (False, 5e-4)])
+def test_the_optimizer_is_the_authors(is_like_vit: bool, decay: float) -> None:
     facts = DataFacts(
         images=10_000,
         image_px=130.0,
         batch_size=512,
         views=ViewsConfig(),
         total_steps=100,
-        is_vit=is_vit,
+        is_like_vit=is_like_vit,
         optimizer=None,
     )
     values = {default.key: default.value for default in LeJEPAConfig().defaults(facts)}
@@ -235,4 +235,4 @@ def test_the_optimizer_is_the_authors(is_vit: bool, decay: float) -> None:
         "optim.weight_decay": decay,
     }
     assert values["loop.clip_norm"] is None
-    assert values.get("backbone.drop_path") == (0.1 if is_vit else None)
+    assert values.get("backbone.drop_path") == (0.1 if is_like_vit else None)

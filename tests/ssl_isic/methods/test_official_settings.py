@@ -80,7 +80,7 @@ def test_at_their_size_the_rules_make_what_the_authors_took(
     settings: MethodSettings, batch: int, official: dict[str, Any]
 ) -> None:
     steps = 100 * (400_000 // batch)
-    facts = DataFacts(400_000, 131.0, batch, ViewsConfig(), steps, is_vit=False, optimizer=None)
+    facts = DataFacts(400_000, 131.0, batch, ViewsConfig(), steps, is_like_vit=False, optimizer=None)
     values = {rule.key: rule.value for rule in settings.defaults(facts)}
     for key, value in official.items():
         assert values[key] == (pytest.approx(value, rel=0.01) if isinstance(value, float) else value), key
@@ -90,7 +90,7 @@ def test_at_their_size_the_rules_make_what_the_authors_took(
 def test_local_crops_of_small_images_are_not_a_blur(settings: MethodSettings) -> None:
     """0.05 of a crop of 131 px is 29 px on a side: enlarged to 96 px, there would be nothing to see."""
     facts = DataFacts(
-        19_000, 131.0, 256, ViewsConfig(preset="paper", local_size=96), 50_000, is_vit=True, optimizer=None
+        19_000, 131.0, 256, ViewsConfig(preset="paper", local_size=96), 50_000, is_like_vit=True, optimizer=None
     )
     values = {rule.key: rule.value for rule in settings.defaults(facts)}
     assert values["views.local_scale"][0] == pytest.approx((0.5 * 96 / 131) ** 2, rel=0.01)

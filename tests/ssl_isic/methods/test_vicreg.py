@@ -156,7 +156,7 @@ def test_the_exported_network_is_the_backbone_without_the_expander() -> None:
 
 
 @pytest.mark.parametrize(
-    ("batch_size", "is_vit", "optimizer", "expected"),
+    ("batch_size", "is_like_vit", "optimizer", "expected"),
     [
         (512, False, None, ("lars", 0.4, 1e-6)),
         (384, False, None, ("adamw", 7.5e-4, 0.01)),
@@ -167,7 +167,7 @@ def test_the_exported_network_is_the_backbone_without_the_expander() -> None:
     ],
 )
 def test_the_optimizer_follows_from_batch_and_backbone(
-    batch_size: int, is_vit: bool, optimizer: str | None, expected: tuple[str, float, float]
+    batch_size: int, is_like_vit: bool, optimizer: str | None, expected: tuple[str, float, float]
 ) -> None:
     facts = DataFacts(
         images=10_000,
@@ -175,7 +175,7 @@ def test_the_optimizer_follows_from_batch_and_backbone(
         batch_size=batch_size,
         views=ViewsConfig(),
         total_steps=100,
-        is_vit=is_vit,
+        is_like_vit=is_like_vit,
         optimizer=optimizer,
     )
     values = {default.key: default.value for default in VICRegConfig().defaults(facts)}
