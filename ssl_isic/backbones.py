@@ -130,7 +130,7 @@ def is_vision_transformer(config: BackboneConfig) -> bool:
 
 
 def is_like_vision_transformer(config: BackboneConfig) -> bool:
-    """Whether the architecture wants a vision transformer's recipe: it is one, or has layer norm and no batch norm, as Swin has.
+    """Whether the architecture wants a ViT's recipe: it is one, or has layer norm and no batch norm, as Swin has.
 
     Raises:
         InputError: no such architecture.

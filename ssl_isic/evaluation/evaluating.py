@@ -72,6 +72,8 @@ class EvaluateConfig(ReadingConfig, GroupColumns):
     """Resamples of the bootstrap; of the few-shot curve 200 at most."""
     against: list[str] = []
     """Names of backbones with which all others are compared, too, on the same resamples (differences.csv)."""
+    queries: list[str] = []
+    """The isic_id of lesions to show, with their neighbours and their patches; an empty list draws five of each class."""
     map: MapMethod = "tsne"
     """How the map is made; umap needs the extra `umap`."""
     map_columns: list[str] = []
@@ -134,6 +136,9 @@ def evaluate(config: EvaluateConfig) -> None:
         seed=config.seed,
         columns=config.map_columns,
     )
+    unknown = sorted(set(config.queries) - set(lesions.ids))
+    if unknown:
+        raise InputError(f"queries: {config.table} has no {unknown[0]}; name some of its isic_id")
     accelerator = Accelerator()
     kept = KeptFeatures(
         config.out / "features", pool, lesions.ids, lesions.indices, config.image_size, config, accelerator
@@ -253,7 +258,7 @@ def _write_pictures(
     lesions, backbones = comparison.lesions, [found for found in comparison.sets if found.kind == BACKBONE]
     if shots:
         few_shot_curves(shots, config.out / "few_shot.png", f"Linear probe with few labels: {title}")
-    queries = query_rows(lesions.target, config.seed)
+    queries = _wanted(config.queries, lesions) if config.queries else query_rows(lesions.target, config.seed)
     for found in backbones:
         heading = f"{found.name}: nearest lesions of other groups (orange: malignant, blue: benign)"
         path = config.out / f"neighbours-{found.name}.png"
@@ -269,6 +274,15 @@ def _write_pictures(
         labelled=config.images.stem,
         method=config.map,
     )
+
+
+def _wanted(ids: Sequence[str], lesions: Lesions) -> NDArray[np.intp]:
+    """The rows of `ids`, in their order. InputError for an image that could not be read."""
+    row_of = {name: row for row, name in enumerate(lesions.ids)}
+    for name in ids:
+        if name not in row_of:
+            raise InputError(f"queries: the image of {name} cannot be read; leave it out")
+    return np.array([row_of[name] for name in ids], dtype=np.intp)
 
 
 def _write_patches(

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from ssl_isic.compare import main
 from ssl_isic.embed import main as embed_main
-from ssl_isic.evaluation import comparison, feature_map, kept
+from ssl_isic.evaluation import comparison, feature_map, kept, sheets
 from ssl_isic.evaluation.colour import colour_features
 from ssl_isic.evaluation.neighbours import knn_scores
 from ssl_isic.evaluation.probe import linear_probe
@@ -187,7 +187,11 @@ def test_features_are_kept_by_weights_ids_images_size_and_cleaning(
 
 
 def test_another_report_leaves_nothing_of_the_one_before_and_a_run_is_not_written_over(
-    tmp_path: Path, labelled_files: Any, backbone_folder: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    labelled_files: Any,
+    backbone_folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     out = tmp_path / "out"
     words = words_for(labelled_files, backbone_folder, out)
@@ -201,7 +205,16 @@ def test_another_report_leaves_nothing_of_the_one_before_and_a_run_is_not_writte
         "my.txt",
     ):
         (out / name).touch()
-    assert main([*words, "against=[]", "shares=[1]"]) == 0
+    shown, contact_sheet = list[str](), sheets.contact_sheet
+
+    def noted(rows: Any, *given: Any, **named: Any) -> None:
+        shown.extend(title.split()[1].rstrip(":") for title, _ in rows)
+        contact_sheet(rows, *given, **named)
+
+    monkeypatch.setattr(sheets, "contact_sheet", noted)
+    asked = labelled_files.ids[5], labelled_files.ids[2]
+    assert main([*words, "against=[]", "shares=[1]", f"queries=[{asked[0]}, {asked[1]}]"]) == 0
+    assert shown == [*asked] * 4, "in both sheets of two backbones"
     there = {path.name for path in out.iterdir()}
     assert "few labels" not in capsys.readouterr().out
     pictures = {f"{sheet}-{name}.png" for sheet in ("neighbours", "patches") for name in ("file", "folder")}
@@ -389,6 +402,7 @@ def test_wrong_input_is_one_line_and_writes_nothing(
     assert "with map_sources the map has a column source" in refused(*both)
     assert "9 folds need 9 groups with positives, there are 8; lower folds" in refused("folds=9")
     assert "cross-validation needs 2 or more folds" in refused("folds=1")
+    assert f"queries: {labelled_files.table} has no ISIC_1; name" in refused("queries=[ISIC_1]")
     assert f"6 of 36 rows of {labelled_files.table} have no image in {some}" in refused(f"images={some}")
     assert "backbones.file.weights: " + f"{file} is not of a test_vit" in refused("backbones.file.model=test_vit")
     assert f"{other} is not of a test_resnet" in refused(f"backbones.file.weights={other}")

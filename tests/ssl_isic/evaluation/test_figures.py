@@ -52,6 +52,15 @@ def test_tsne_keeps_two_clouds_apart_and_is_a_function_of_the_seed() -> None:
     assert np.linalg.norm(centres[0] - centres[1]) > spread
 
 
+def test_umap_keeps_two_clouds_apart_and_is_a_function_of_the_seed() -> None:
+    pytest.importorskip("umap", reason="umap-learn is an extra")
+    features = np.random.default_rng(0).normal(size=(40, 5)) + np.repeat([[0.0], [20.0]], 20, axis=0)
+    points = project(features, "umap", seed=0)
+    assert np.array_equal(points, project(features, "umap", seed=0))
+    centres = points[:20].mean(axis=0), points[20:].mean(axis=0)
+    assert np.linalg.norm(centres[0] - centres[1]) > np.linalg.norm(points[:20] - centres[0], axis=1).max()
+
+
 def test_a_map_needs_its_library_only_when_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     check_map_method("tsne")
