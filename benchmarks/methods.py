@@ -73,7 +73,7 @@ class Run(NamedTuple):
         return f"{self.case.name}-seed{self.seed}"
 
 
-SHOWN = {"knn_auc": 3, "probe_auc": 3, "probe_pauc": 4}  # digits
+SHOWN = {"knn_auc": 3, "knn_pauc": 4, "probe_auc": 3, "probe_pauc": 4}  # digits
 STARTS = ("random", "imagenet")
 CASES = [
     *(Case("ssl-isic", method, start=start) for start in STARTS for method in ("simclr", "dino", "lejepa", "vicreg")),
@@ -263,7 +263,7 @@ def _print_over_seeds(runs: Sequence[Run], rows: Sequence[dict[str, Any]]) -> No
     ]
     if lines:
         print("\nOurs less lightly-train's: of the means [our worst seed less its best, the opposite].\n")
-        print(markdown(["", "kNN AUC", "AUC", "pAUC"], lines))
+        print(markdown(["", "kNN AUC", "kNN pAUC", "AUC", "pAUC"], lines))
 
 
 def _ahead(ours: Sequence[dict[str, Any]], peers: Sequence[dict[str, Any]], metric: str, digits: int) -> str:

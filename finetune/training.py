@@ -33,7 +33,7 @@ from ssl_isic.errors import InputError
 from ssl_isic.evaluation.source import BackboneSource
 from ssl_isic.files import atomic_write, write_json
 from ssl_isic.loop import LoopConfig, build_accelerator, check_alike, fit, start_trackers, total_steps
-from ssl_isic.metrics import bootstrap, classification_metrics, partial_auc, roc_auc
+from ssl_isic.metrics import bootstrap, classification_metrics, partial_auc, roc_auc, top_k_sensitivity
 from ssl_isic.optim import OptimConfig
 from ssl_isic.run_folder import open_run, read_metrics, write_provenance
 from ssl_isic.run_lock import training_in
@@ -42,6 +42,7 @@ from ssl_isic.sharding import check_whole
 
 LABELLED = "labelled"
 METRICS = ("pauc", "auc", "ap")
+TOP_K = 15
 
 
 class SamplingConfig(Config):
@@ -313,9 +314,16 @@ def _write_reports(
     summary: dict[str, Any] = {"rows": len(oof), "positives": int(target.sum())}
     for name, metric in (("pauc", partial_auc), ("auc", roc_auc)):
         interval = bootstrap(metric, target, score, groups)
-        summary[name] = {"value": interval.value, "low": interval.low, "high": interval.high, "sd": interval.sd}
+        ends = {"value": interval.value, "low": interval.low, "high": interval.high, "sd": interval.sd}
+        summary[name] = {**ends, "mean_of_folds": float(report[f"last_{name}"].mean())}
         print(
-            f"out-of-fold {name} {interval.value:.4f} [{interval.low:.4f}, {interval.high:.4f}] (95 % bootstrap over groups)"
+            f"out-of-fold {name} {interval.value:.4f} [{interval.low:.4f}, {interval.high:.4f}] (95 % bootstrap over groups); "
+            f"mean of the folds {summary[name]['mean_of_folds']:.4f}"
+        )
+    if np.unique(groups, return_counts=True)[1].max() > TOP_K:
+        summary["top_15_sensitivity"] = top_k_sensitivity(target, score, groups, TOP_K)
+        print(
+            f"{summary['top_15_sensitivity']:.4f} of the malignant are among the {TOP_K} highest scores of their group"
         )
     _, order = _rows_and_order(config, labelled, folds[0], extra.get(folds[0]))
     if isinstance(order, BalancedOrder):

@@ -64,7 +64,7 @@ class LoopConfig(Config):
     accumulate: int = Field(1, ge=1)
     """Micro-batches of one optimizer step. SimCLR gains no negatives from it."""
     clip_norm: float | None = Field(3.0, gt=0)
-    """Gradients are clipped to this norm of all of them together; null leaves them. DINO's authors clip each weight's by
+    """Largest norm of all gradients taken together; null does not clip. DINO's authors clip each weight's by
     itself, DINOv2's those of the backbone and of each head."""
     mixed_precision: Annotated[Literal["no", "bf16", "fp16"] | None, BeforeValidator(_no)] = None
     """Null takes what `accelerate launch` was told."""

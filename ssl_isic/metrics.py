@@ -69,6 +69,25 @@ def average_precision(target: ArrayLike, score: ArrayLike) -> float:
     return float(average_precision_score(target, score))
 
 
+def top_k_sensitivity(target: ArrayLike, score: ArrayLike, patient: NDArray[np.generic], k: int = 15) -> float:
+    """Share of the positives that are among the `k` rows of their patient with the highest scores, 0 to 1.
+
+    ISIC-2024's secondary metric, with its `k`. A positive that ties with negatives comes after them.
+
+    Raises:
+        ValueError: as `roc_auc`; a `patient` that is not (rows,); `k` below 1.
+    """
+    target, score = _checked(target, score)
+    if patient.shape != target.shape or k < 1:
+        raise ValueError(
+            f"patient must have the shape {target.shape}, got {patient.shape}, and k be 1 or more, got {k}"
+        )
+    of_patient = np.unique(patient, return_inverse=True)[1]
+    order = np.lexsort((target, -score, of_patient))
+    place = np.arange(len(order)) - np.searchsorted(of_patient[order], of_patient[order])
+    return float((place[target[order] == 1] < k).mean())
+
+
 def balanced_accuracy(target: ArrayLike, predicted: ArrayLike) -> float:
     """Mean recall over the classes in `target`, 0 to 1; classes are whole numbers, two or more of them.
 

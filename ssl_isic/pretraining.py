@@ -260,8 +260,8 @@ def _micro_batch(config: LoopConfig, images: int, accelerator: Accelerator) -> i
     layout = BatchLayout(config.batch_size, config.accumulate, accelerator.process_index, accelerator.num_processes)
     if layout.micro_batch < 2:
         raise InputError(
-            f"loop.batch_size={config.batch_size} is one image for each of {accelerator.num_processes} processes x "
-            f"loop.accumulate={config.accumulate}, and there is nothing to tell it from; double it at least"
+            f"loop.batch_size={config.batch_size} leaves one image for each of {accelerator.num_processes} processes x "
+            f"loop.accumulate={config.accumulate}, and there is nothing to tell it from; double loop.batch_size at least"
         )
     return layout.micro_batch
 

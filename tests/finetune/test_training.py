@@ -178,6 +178,9 @@ def test_the_models_are_listed_with_what_prediction_needs(finetuned: Path, label
     assert (summary["rows"], summary["positives"], summary["negatives"]) == (36, 8, 19)
     assert 8 <= summary["distinct_negatives_shown"] <= 19
     assert summary["auc"]["low"] <= summary["auc"]["value"] <= summary["auc"]["high"]
+    of_folds = pd.read_csv(finetuned / "folds_report.csv")["last_auc"]
+    assert summary["auc"]["mean_of_folds"] == pytest.approx(of_folds.mean())
+    assert "top_15_sensitivity" not in summary, "no patient has more images"
 
 
 def test_a_finished_run_is_not_trained_again(

@@ -17,6 +17,7 @@ from ssl_isic.metrics import (
     paired_bootstrap,
     partial_auc,
     roc_auc,
+    top_k_sensitivity,
 )
 
 Floats = NDArray[np.float64]
@@ -286,3 +287,18 @@ def test_bootstrap_repeats_itself_at_a_seed_and_widens_with_the_level() -> None:
     wide = bootstrap(roc_auc, target, score, repeats=100, seed=1)
     assert wide.low < narrow.low < narrow.high < wide.high
     assert wide != bootstrap(roc_auc, target, score, repeats=100, seed=2)
+
+
+def test_the_positives_among_a_patients_highest_scores_are_counted() -> None:
+    """Patient a: places 1 and 3; b: a tie with the negative before it, so place 2; c: alone."""
+    patient = np.array(list("aaaabbbc"))
+    target = [1, 0, 1, 0, 1, 0, 0, 1]
+    score = [0.9, 0.8, 0.7, 0.1, 0.5, 0.5, 0.2, 0.01]
+    assert [top_k_sensitivity(target, score, patient, k) for k in (1, 2, 3)] == [2 / 4, 3 / 4, 1]
+    many = np.repeat(["a", "b"], 40)
+    rng = np.random.default_rng(0)
+    target, score = (rng.random(80) < 0.3).astype(int), rng.random(80)
+    found = sum(int(target[rows[np.argsort(-score[rows])[:15]]].sum()) for rows in (np.arange(40), np.arange(40, 80)))
+    assert top_k_sensitivity(target, score, many) == pytest.approx(found / target.sum())
+    with pytest.raises(ValueError, match="k be 1 or more, got 0"):
+        top_k_sensitivity(target, score, many, 0)

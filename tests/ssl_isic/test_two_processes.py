@@ -20,6 +20,7 @@ CASES = (
     "mae",
     "dinov2",
     "dinov2 accumulated",
+    "dinov2 with koleo",
     "classifier",
 )
 

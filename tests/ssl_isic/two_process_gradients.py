@@ -86,12 +86,18 @@ def mae(images: Path) -> Case:
     return pretraining_case(images, MAEConfig(decoder_depth=1, decoder_width=32), accumulate=1)
 
 
-def dinov2(images: Path, centering: Literal["sinkhorn", "center"], accumulate: int) -> Case:
-    """Ranks hide different numbers of patches. KoLeo compares the images of one rank, so it is left out."""
+def dinov2(images: Path, centering: Literal["sinkhorn", "center"], accumulate: int, koleo_weight: float = 0.0) -> Case:
+    """Ranks hide different numbers of patches. KoLeo compares the images of one forward pass of one rank."""
     small = {"prototypes": 32, "hidden_size": 32, "bottleneck_size": 16}
     masks = {"mask_probability": 1.0, "mask_ratio": (0.5, 0.75)}
     config = DINOv2Config(
-        local_crops=2, ema=0.5, freeze_last_layer_epochs=0, koleo_weight=0.0, centering=centering, **small, **masks
+        local_crops=2,
+        ema=0.5,
+        freeze_last_layer_epochs=0,
+        koleo_weight=koleo_weight,
+        centering=centering,
+        **small,
+        **masks,
     )
     return pretraining_case(images, config, accumulate)
 
@@ -118,6 +124,8 @@ CASES: dict[str, Callable[[Path], Case]] = {
     "mae": mae,
     "dinov2": lambda images: dinov2(images, "sinkhorn", accumulate=1),
     "dinov2 accumulated": lambda images: dinov2(images, "center", accumulate=2),
+    # two passes of one process over the images that two processes have in one
+    "dinov2 with koleo": lambda images: dinov2(images, "center", 2 // Accelerator().num_processes, koleo_weight=2.0),
 }
 
 
