@@ -118,8 +118,9 @@ def total_steps(config: LoopConfig, order: Order) -> int:
 
 def build_accelerator(config: LoopConfig, run_dir: Path) -> Accelerator:
     """Accelerate as the launcher set it up, with the configuration's precision and trackers."""
+    there = {LoggerType.ALL.value, *(tracker.value for tracker in get_available_trackers())}
     for name in config.trackers:
-        if name in LoggerType.list() and name not in (LoggerType.ALL, *get_available_trackers()):
+        if name in LoggerType.list() and name not in there:
             raise InputError(f"loop.trackers: {name} is not installed; pip install {name}, or take it out")
     try:
         sharding = sharding_plugin()

@@ -39,8 +39,8 @@ class MonitorConfig(Config):
 
     images: int = Field(1024, ge=0)
     """Images held out of training and looked at, a tenth of the pool at most. Where that is under 64, or with 0, all are
-    trained on and none is looked at. With `target` they are labelled images, 64 at least. Up to a quarter of them are malignant,
-    but no more than a tenth of all malignant ones, or ten if that is more."""
+    trained on and none is looked at. With `target` they are labelled images, 64 at least. Up to a quarter of them are
+    malignant, but no more than a tenth of all malignant ones, or ten if that is more."""
     every_epochs: float = Field(1.0, gt=0)
     """Epochs between looks."""
     target: str | None = None

@@ -37,8 +37,8 @@ class PoolConfig(CachedLoaderConfig):
     clean: CleanNames = []
     """What is done to each image before its views are made, in order: see `ssl-isic clean`."""
     tables: dict[str, Path] = {}
-    """CSV of a source, data.tables.NAME=PATH, with isic_id and the columns below; an image without a row has no patient, lesion or
-    clinic."""
+    """CSV of a source, data.tables.NAME=PATH, with isic_id and the columns below; an image without a row has no patient,
+    lesion or clinic."""
     patient: str = "patient_id"
     """Column of the tables that says whose skin it is."""
     lesion: str = "lesion_id"

@@ -206,12 +206,14 @@ def _curves_to_the_end(run_dir: Path, accelerator: Accelerator) -> Iterator[None
     """Draw the curves and close the trackers also of a run that is stopped: that is when they are wanted most."""
     try:
         yield
+    except BaseException:
+        for tracker in accelerator.trackers:
+            tracker.finish()
+        raise
     finally:
         if accelerator.is_main_process:
             with suppress(InputError):  # nothing was logged
                 draw_curves(CurvesConfig(run_dir=run_dir))
-        for tracker in accelerator.trackers:
-            tracker.finish()
 
 
 def _left_out(pool: Pool) -> list[str]:

@@ -20,6 +20,8 @@ from ssl_isic.run_folder import MetricsLog
 
 MOST_BAD_IMAGES = 0.01
 NEVER = torch.iinfo(torch.int64).max
+WANDB = "wandb"
+"""A tracker that drops what is logged at a lower step than before, as a run's second fold would be."""
 
 
 class Means:
@@ -164,8 +166,15 @@ class RunLog:
             self._file.append({"step": step, "epoch": step / self.per_epoch, **values, **(words or {})})
         if self.accelerator.trackers:
             part = self.run_dir.relative_to(self.accelerator.project_dir).as_posix()  # fold-0; . is the whole run
-            named = values if part == "." else {f"{part}/{name}": value for name, value in values.items()}
-            self.accelerator.log(named, step=step)
+            for tracker in self.accelerator.trackers:
+                if part == ".":
+                    tracker.log(values, step=step)
+                    continue
+                named = {f"{part}/{name}": value for name, value in values.items()}
+                if tracker.name == WANDB:
+                    tracker.log({**named, f"{part}/step": step})
+                else:
+                    tracker.log(named, step=step)
 
 
 def _reduce_min(value: Tensor, accelerator: Accelerator) -> int:

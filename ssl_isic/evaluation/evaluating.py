@@ -67,8 +67,8 @@ class EvaluateConfig(ReadingConfig, GroupColumns):
     draws: int = Field(DRAWS, ge=1)
     """Draws of training groups for each share of the few-shot curve."""
     neighbours: int = Field(NEIGHBOURS, ge=1)
-    """How many nearest lesions vote for kNN. Raise it where malignant ones are rare: most lesions have none among their 20 nearest,
-    and all score 0."""
+    """How many nearest lesions vote for kNN. Raise it where malignant ones are rare: most lesions have none among their 20
+    nearest, and all score 0."""
     resamples: int = Field(1000, ge=2)
     """Resamples of the bootstrap; of the few-shot curve 200 at most."""
     against: list[str] = []

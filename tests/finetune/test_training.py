@@ -17,6 +17,8 @@ import pytest
 import timm
 import torch
 from accelerate import Accelerator
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
+from accelerate.utils import LoggerType
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
@@ -225,6 +227,39 @@ def test_one_fold_first_and_all_of_them_later(tmp_path: Path, finetuned: Path, t
     assert main(words) == 0
     assert model.stat().st_mtime_ns == written
     assert (tmp_path / "run" / "oof.csv").read_bytes() == (finetuned / "oof.csv").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["notes", "wandb"])
+def test_a_tracker_gets_every_fold(
+    name: str, tmp_path: Path, tiny_finetune: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights & Biases passes over what comes at a lower step than before: it is given none."""
+    rows: list[tuple[int | None, dict[str, Any]]] = []
+
+    class Notes(GeneralTracker):
+        requires_logging_directory = False
+
+        def __init__(self, run_name: str, **_: Any) -> None:
+            super().__init__()
+
+        @property
+        def tracker(self) -> None: ...
+
+        def store_init_configuration(self, values: dict[str, Any]) -> None: ...
+
+        def log(self, values: dict[str, Any], step: int | None = None, **_: Any) -> None:
+            rows.append((step, values))
+
+    Notes.name = name
+    monkeypatch.setitem(LOGGER_TYPE_TO_CLASS, name, Notes)
+    monkeypatch.setattr("ssl_isic.loop.get_available_trackers", lambda: [LoggerType.WANDB])
+    monkeypatch.setattr("accelerate.tracking.get_available_trackers", lambda: [LoggerType.WANDB])
+    assert main([f"run_dir={tmp_path / 'run'}", *tiny_finetune, f"loop.trackers=[{name}]"]) == 0
+    for fold in FOLDS:
+        of_fold = [(step, values) for step, values in rows if f"fold-{fold}/loss" in values]
+        steps = [values.pop(f"fold-{fold}/step") if name == "wandb" else step for step, values in of_fold]
+        assert steps == list(range(1, len(of_fold) + 1))
+        assert {step for step, _ in of_fold} == ({None} if name == "wandb" else {*steps})
 
 
 def test_killed_between_folds_it_goes_on_with_the_next(

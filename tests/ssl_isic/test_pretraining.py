@@ -13,6 +13,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
+from accelerate.utils import LoggerType
 from safetensors.torch import load_file
 
 from ssl_isic import pretrain, pretraining
@@ -21,7 +22,7 @@ from ssl_isic.data.images import ImagePool
 from ssl_isic.data.loading import Draw
 from ssl_isic.data.views import ViewsConfig, simclr_views
 from ssl_isic.errors import InputError
-from ssl_isic.loop import LoopConfig
+from ssl_isic.loop import LoopConfig, build_accelerator
 from ssl_isic.pool import Pool, PoolConfig
 from ssl_isic.run_folder import read_metrics
 
@@ -220,6 +221,15 @@ def test_a_tracker_gets_the_settings_and_the_rows(
     assert kept["settings"]["backbone.weights"] == "None"
     written = read_metrics(tmp_path / "run" / "metrics.jsonl")
     assert [(row["step"], row["loss"]) for row in kept["rows"]] == [(row["step"], row["loss"]) for row in written]
+
+
+def test_a_tracker_that_is_installed_may_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = LoopConfig(trackers=["tensorboard"])
+    with pytest.raises(InputError, match="tensorboard is not installed"):
+        build_accelerator(loop, tmp_path)
+    for module in ("ssl_isic.loop", "accelerate.tracking"):
+        monkeypatch.setattr(f"{module}.get_available_trackers", lambda: [LoggerType.TENSORBOARD])
+    assert build_accelerator(loop, tmp_path).log_with == [LoggerType.TENSORBOARD]
 
 
 def test_the_backbone_says_how_its_images_were_cleaned(
