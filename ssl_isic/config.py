@@ -100,10 +100,12 @@ def validate(config_type: type[C], tree: Mapping[str, Any], source: str, words: 
     try:
         return config_type.model_validate(_over_defaults(config_type, tree))
     except ValidationError as error:
-        first = error.errors()[0]
+        first, *others = error.errors()
         if _locate(config_type, first["loc"])[0] in words:
             source = COMMAND_LINE
-        raise InputError(f"{source}: {_explain(config_type, first)}") from None
+        unknown = [_locate(config_type, one["loc"])[0] for one in others if one["type"] == "extra_forbidden"]
+        instead = f"unknown key {unknown[0]}; " if first["type"] == "missing" and unknown else ""
+        raise InputError(f"{source}: {instead}{_explain(config_type, first)}") from None
 
 
 def load_yaml(path: Path) -> dict[str, Any]:

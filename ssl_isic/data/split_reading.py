@@ -27,6 +27,8 @@ class Split:
     ids: list[str]
     fold: Folds
     groups: Texts
+    grouped_by: list[str]
+    """What was joined to the groups: columns, and near-duplicates."""
     columns: Columns
     """The columns whose values are each to be in one fold."""
     provenance: str
@@ -50,13 +52,14 @@ def read_split(folds: Path, table: pd.DataFrame, path: Path, names: Sequence[str
     named = read_columns(table, names, path)
     columns = named | identities(table, path)
     fold = read_folds(folds, ids)
-    groups = group_names(ids, named, NO_PAIRS)
+    groups, grouped_by = group_names(ids, named, NO_PAIRS), list(names)
     manifest = read_manifest(folds)
     if manifest:
+        grouped_by = [*manifest.columns, *(["near-duplicates"] if manifest.near_duplicates else [])]
         columns |= {name: read_texts(table, name, path) for name in manifest.columns}
         groups = _vouched_groups(folds, manifest, path, ids, columns)
     compared = manifest is not None and manifest.near_duplicates is not None
-    return Split(folds, ids, fold, groups, columns, split_hash(folds, ids, fold), compared)
+    return Split(folds, ids, fold, groups, grouped_by, columns, split_hash(folds, ids, fold), compared)
 
 
 def refuse_leaking_split(split: Split, pool: ImagePool, indices: NDArray[np.int64]) -> None:

@@ -315,7 +315,7 @@ def _about(config: EvaluateConfig, comparison: Comparison) -> dict[str, Any]:
         "not_readable": sorted(set(asked) - set(lesions.ids)),
         "positives": int(lesions.target.sum()),
         "groups": int(np.unique(lesions.groups).size),
-        "group": " + ".join(config.group_columns()),
+        "group": " + ".join(lesions.grouped_by),
         "folds": int(np.unique(lesions.fold).size),
         "folds_file": str(config.folds) if isinstance(config.folds, Path) else None,
         "image_size": config.image_size,

@@ -31,6 +31,8 @@ class Lesions:
     groups: NDArray[np.str_]
     fold: Folds
     columns: Mapping[str, NDArray[np.str_]]
+    grouped_by: Sequence[str] = ()
+    """The columns whose values were joined to groups, as far as the folds say."""
 
     def only(self, rows: NDArray[np.bool_]) -> "Lesions":
         """The lesions where `rows` (N,) is true. InputError when that leaves a fold without a class."""
@@ -42,6 +44,7 @@ class Lesions:
             self.groups[rows],
             self.fold[rows],
             {name: values[rows] for name, values in self.columns.items()},
+            self.grouped_by,
         )
 
 
@@ -77,15 +80,15 @@ def read_lesions(
     indices = match.rows.astype(np.int64)
     if isinstance(folds, int):
         groups = _groups(table, path, group, pool, indices)
-        fold = make_folds(ids, labels, groups, folds, seed)
+        fold, grouped_by = make_folds(ids, labels, groups, folds, seed), list(group)
         refuse_leaks(leaks(ids, fold, identities(table, path), NO_PAIRS), path, "name that column among the groups")
     else:
         split = read_split(folds, table, path, group)
         refuse_leaking_split(split, pool, indices)
-        groups, fold = split.groups, split.fold
+        groups, fold, grouped_by = split.groups, split.fold, split.grouped_by
     check_folds(labels, groups, fold)
     texts = {name: np.array(table[name].fillna(UNKNOWN).astype(str).tolist(), dtype=np.str_) for name in columns}
-    return Lesions(ids, indices, labels, groups, fold, texts)
+    return Lesions(ids, indices, labels, groups, fold, texts, grouped_by)
 
 
 def _groups(

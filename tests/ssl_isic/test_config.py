@@ -185,6 +185,10 @@ def test_a_file_that_is_not_a_mapping_is_one_line(
 def test_a_missing_key_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert pretrain.main(["run_dir=a", "data.workers=0"]) == 2
     assert "data.sources is required" in capsys.readouterr().err
+    with pytest.raises(
+        InputError, match=r"unknown key data\.images; data\.sources is required; set data\.sources\.NAME="
+    ):
+        read_config(PretrainConfig, ["run_dir=runs/a", "data.images=train.hdf5"], prog="ssl-isic pretrain")
     with pytest.raises(InputError, match="run_dir is required"):
         read_config(PretrainConfig, REQUIRED[1:], prog="p")
 

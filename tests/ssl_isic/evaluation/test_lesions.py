@@ -10,6 +10,7 @@ from ssl_isic.data.images import ImagePool
 from ssl_isic.errors import InputError
 from ssl_isic.evaluation.embedding import SOURCE
 from ssl_isic.evaluation.lesions import Lesions, read_lesions
+from ssl_isic.folds import main as make_folds
 
 
 def read(images: Path, table: Path, folds: int | Path, *group: str) -> Lesions:
@@ -44,3 +45,12 @@ def test_a_patient_or_lesion_in_two_folds_is_named(tmp_path: Path, labelled_file
         read(labelled_files.images, tmp_path / "table.csv", 3, "isic_id")
     joined = read(labelled_files.images, tmp_path / "table.csv", 3, "patient_id", "lesion_id")
     assert joined.fold[0] == joined.fold[35]
+
+
+def test_what_images_are_grouped_by_is_what_the_folds_say(tmp_path: Path, labelled_files: Any) -> None:
+    folds = tmp_path / "folds.csv"
+    assert make_folds([f"table={labelled_files.table}", f"out={folds}", "folds=3", "group=patient_id"]) == 0
+    lesions = read(labelled_files.images, labelled_files.table, folds, "isic_id")
+    assert (lesions.groups.tolist(), lesions.grouped_by) == (labelled_files.groups, ["patient_id"])
+    plain = read(labelled_files.images, labelled_files.table, 3, "patient_id", "isic_id")
+    assert plain.grouped_by == ["patient_id", "isic_id"]
