@@ -179,6 +179,8 @@ def _override(tree: dict[str, Any], word: str) -> None:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         raise InputError(f"cannot read the value in {word!r}: quote it as YAML") from None
+    if text[0] not in "{[\"'" and (" #" in text or isinstance(value, dict)):
+        value = text  # a name that has something of YAML's in it, not a comment or a mapping
     *parents, leaf = key.split(".")
     node = tree
     for parent in parents:

@@ -84,4 +84,8 @@ def _decode_jpeg(data: bytes, shown: tuple[Shown, ...]) -> NDArray[np.uint8]:
 
 def _decode_with_pillow(data: bytes) -> NDArray[np.uint8]:
     with Image.open(io.BytesIO(data)) as image:
+        if image.mode.startswith("I;16"):  # grey of 16 bits, which Pillow would clip at 255
+            return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, axis=2)
+        if image.mode in ("I", "F"):
+            raise ImageDecodeError(f"its pixels have 32 bits (mode {image.mode}), of which nothing says what is white")
         return np.asarray(image.convert("RGB"))

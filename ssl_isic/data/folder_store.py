@@ -2,16 +2,21 @@
 
 from collections.abc import Callable
 from multiprocessing.context import get_spawning_popen
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from ssl_isic.data.shared_array import SharedArray
-from ssl_isic.data.store import JpegStore, changed
+from ssl_isic.data.store import JpegStore, UnreadableImage, changed
 from ssl_isic.errors import InputError
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
+
+
+def is_litter(name: str) -> bool:
+    """Whether a file is what macOS leaves in zips and on other disks."""
+    return name.startswith("__MACOSX/") or PurePosixPath(name).name.startswith("._")
 
 
 class FolderStore(JpegStore):
@@ -21,13 +26,18 @@ class FolderStore(JpegStore):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        files = [file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES]
+        found = [file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES]
+        files = [file for file in found if not is_litter(file.relative_to(path).as_posix())]
         if not files:
             raise InputError(f"{path} holds no .jpg, .jpeg or .png files")
+        try:
+            names = [str(file.relative_to(path)).encode() for file in files]
+        except UnicodeEncodeError as error:
+            raise InputError(f"{path}: the name of {error.object!r} is not UTF-8; rename the file") from None
         ids = np.array([file.stem.encode() for file in files])
         order = np.argsort(ids, kind="stable")
         self.ids = ids[order]
-        self._files = np.array([str(file.relative_to(path)).encode() for file in files])[order]
+        self._files = np.array(names)[order]
         repeated = np.flatnonzero(self.ids[1:] == self.ids[:-1])
         if len(repeated):
             first, second = (self._files[repeated[0] + step].decode() for step in (0, 1))
@@ -70,7 +80,9 @@ class FolderStore(JpegStore):
         try:
             return self._file(position).read_bytes()
         except OSError as error:
-            raise InputError(f"cannot read {self._file(position)} ({error.strerror}); it was there before") from None
+            raise UnreadableImage(
+                f"cannot read {self._file(position)} ({error.strerror}); mend it or take it away"
+            ) from None
 
     def __getstate__(self) -> dict[str, Any]:
         # a copy is no worker, and shares nothing

@@ -18,7 +18,7 @@ from h5py import h5d, h5t
 
 from ssl_isic.data.shard_index import INDEX_NAME
 from ssl_isic.data.shared_array import SharedArray, shared_zeros
-from ssl_isic.data.store import JpegStore, Stamp, changed
+from ssl_isic.data.store import JpegStore, Stamp, UnreadableImage, changed
 from ssl_isic.errors import InputError
 
 HDF5_CHUNK_CACHE_BYTES = 0  # scalar datasets are not chunked
@@ -116,7 +116,9 @@ class Hdf5Store(JpegStore):
         except (OSError, RuntimeError, KeyError) as error:
             if Stamp.of(self._opened()) != self._stamp:
                 raise changed(self.path) from None
-            raise InputError(f"{self.path}: {name.decode()} cannot be read ({error}); copy the file again") from None
+            raise UnreadableImage(
+                f"{self.path}: {name.decode()} cannot be read ({error}); copy the file again"
+            ) from None
         data = self._bytes_at(offset, dataset.get_storage_size())
         if dataset.get_type().get_class() == h5t.STRING:
             data = data.rstrip(

@@ -1,6 +1,7 @@
 """What tells the sources of a pool from others in their place: work on the same images that was killed may go on."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -39,8 +40,14 @@ def _stamp(store: JpegStore) -> str:
     if isinstance(store, ShardStore):
         digest.update(store.index_sha256.encode())
         return digest.hexdigest()
-    path = Path(store.path)
+    digest.update(files_stamp(Path(store.path)).encode())
+    return digest.hexdigest()
+
+
+def files_stamp(path: Path) -> str:
+    """A hash that changes when the file `path`, or one in the folder `path`, is another or is written to."""
+    digest = hashlib.sha256()
     for file in sorted(found for found in path.rglob("*") if found.is_file()) if path.is_dir() else [path]:
         stat = file.stat()
-        digest.update(f"{file.relative_to(path)} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+        digest.update(os.fsencode(file.relative_to(path)) + f" {stat.st_size} {stat.st_mtime_ns}\n".encode())
     return digest.hexdigest()

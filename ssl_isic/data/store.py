@@ -31,6 +31,10 @@ class JpegStore(ABC):
         """The compressed bytes of image `ids[position]`."""
 
 
+class UnreadableImage(InputError):
+    """One image of a store that cannot be read, while others may be."""
+
+
 class Stamp(NamedTuple):
     """What tells a file from another one in its place, and from itself before it was written to."""
 

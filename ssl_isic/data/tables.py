@@ -162,6 +162,9 @@ def read_header(path: Path) -> list[str]:
         raise InputError(f"{path} is not a CSV: {error}; give the metadata table") from None
     if not header:
         raise InputError(f"{path} is empty, or its first line is; the first line of a table names its columns")
+    repeated = next((name for name in header if name and header.count(name) > 1), None)
+    if repeated is not None:
+        raise InputError(f"{path} has two columns {repeated}; name one of them otherwise, or take it out")
     return header
 
 

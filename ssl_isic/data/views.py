@@ -155,6 +155,9 @@ def eval_view(size: int) -> Callable[[Image], Image]:
 
 
 def _whole(image: Image, size: int) -> Image:
+    height, width = image.shape[:2]
+    if min(height, width) < size < max(height, width):  # OpenCV would not average along either side
+        image = cv2.resize(image, (min(width, size), min(height, size)), interpolation=cv2.INTER_AREA)
     shrinks = max(image.shape[:2]) > size
     shown: Image = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     return shown

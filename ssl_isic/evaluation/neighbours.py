@@ -3,6 +3,8 @@
 Shapes: N images, D features, M queries, k neighbours. Similarities are computed tile by tile, so that N x N never exists.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -33,11 +35,12 @@ def knn_scores(
     target = np.asarray(target, dtype=np.float64)
     if target.shape != (len(features_ND),):
         raise ValueError(f"target must have the shape ({len(features_ND)},), got {target.shape}")
-    rows, similarity = _nearest(features_ND, np.arange(len(features_ND)), k, groups)
-    nearest = similarity.max(axis=1, keepdims=True)
-    weight = np.exp((similarity - nearest) / temperature)  # a neighbour that is not there has -inf, and weighs nothing
-    shares: Floats = np.sum(weight * target[rows], axis=1) / weight.sum(axis=1)
-    return shares
+    shares = list[Floats]()
+    for rows, similarity in _nearest(features_ND, np.arange(len(features_ND)), k, groups):
+        most = similarity.max(axis=1, keepdims=True)
+        weight = np.exp((similarity - most) / temperature)  # a neighbour that is not there has -inf, and weighs nothing
+        shares.append(np.sum(weight * target[rows], axis=1) / weight.sum(axis=1))
+    return np.concatenate(shares)
 
 
 def nearest(
@@ -48,13 +51,17 @@ def nearest(
     Raises:
         ValueError: shapes that do not fit; fewer than two groups; `k` below 1.
     """
-    return _nearest(features_ND, queries, k, groups)[0]
+    found = [rows for rows, _ in _nearest(features_ND, queries, k, groups)]
+    return np.concatenate([np.empty((0, k), np.intp), *found])
 
 
 def _nearest(
     features_ND: Features, queries: NDArray[np.integer], k: int, groups: NDArray[np.generic]
-) -> tuple[NDArray[np.intp], Floats]:
-    """Rows and similarities (M, k), most similar first; -1 and -inf where no row of another group is left."""
+) -> Iterator[tuple[NDArray[np.intp], Floats]]:
+    """Yield rows and similarities (m, k) of tiles of the queries, most similar first; -1 and -inf where no row is left.
+
+    Of all queries at once they would take 16 GB for 400,000 with k = 1,000.
+    """
     names, group = np.unique(groups, return_inverse=True)
     if group.shape != (len(features_ND),):
         raise ValueError(f"groups must have the shape ({len(features_ND)},), got {group.shape}")
@@ -62,20 +69,19 @@ def _nearest(
         raise ValueError(f"neighbours of other groups need 2+ groups, got {names.size}")
     if k < 1:
         raise ValueError(f"k must be 1 or more, got {k}")
-    rows = np.full((len(queries), k), -1, dtype=np.intp)
-    similarity = np.full((len(queries), k), -np.inf)
     for start in range(0, len(queries), QUERY_ROWS):
-        tile = slice(start, start + QUERY_ROWS)
-        wanted = _on_sphere(features_ND[queries[tile]])
+        tile = queries[start : start + QUERY_ROWS]
+        wanted = _on_sphere(features_ND[tile])
+        rows, similarity = np.full((len(tile), k), -1, dtype=np.intp), np.full((len(tile), k), -np.inf)
         for first in range(0, len(features_ND), KEY_ROWS):
             keys = slice(first, first + KEY_ROWS)
             cosine = wanted @ _on_sphere(features_ND[keys]).T
-            cosine[group[queries[tile], None] == group[None, keys]] = -np.inf
-            rows[tile], similarity[tile] = _merge(rows[tile], similarity[tile], cosine, first)
-    order = np.argsort(-similarity, axis=1, kind="stable")
-    rows, similarity = np.take_along_axis(rows, order, axis=1), np.take_along_axis(similarity, order, axis=1)
-    rows[similarity == -np.inf] = -1
-    return rows, similarity
+            cosine[group[tile, None] == group[None, keys]] = -np.inf
+            rows, similarity = _merge(rows, similarity, cosine, first)
+        order = np.argsort(-similarity, axis=1, kind="stable")
+        rows, similarity = np.take_along_axis(rows, order, axis=1), np.take_along_axis(similarity, order, axis=1)
+        rows[similarity == -np.inf] = -1
+        yield rows, similarity
 
 
 def _merge(rows: NDArray[np.intp], similarity: Floats, cosine: Floats, first: int) -> tuple[NDArray[np.intp], Floats]:

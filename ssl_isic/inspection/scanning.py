@@ -25,6 +25,7 @@ from ssl_isic.data.kept_rows import KeptRows, Rows
 from ssl_isic.data.near_duplicates import Copies, small_copy
 from ssl_isic.data.source_stamps import source_stamps
 from ssl_isic.data.steps.step import Image
+from ssl_isic.data.store import UnreadableImage
 from ssl_isic.data.workers import StartMethod, use_one_thread
 from ssl_isic.evaluation.colour import COLOUR_NUMBERS, colour_numbers
 
@@ -154,7 +155,12 @@ def _unchanged(block: Any) -> Any:
 def _read_and_described(pool: ImagePool, index: int) -> Records:
     try:
         data = pool.read(index)
-    except (OSError, KeyError, TypeError, ValueError, AttributeError):  # h5py's ways to say that a dataset is damaged
+    except (
+        UnreadableImage,
+        TypeError,
+        ValueError,
+        AttributeError,
+    ):  # h5py's other ways to say that a dataset is damaged
         data = b""
     return describe(data)
 

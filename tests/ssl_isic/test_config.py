@@ -182,6 +182,13 @@ def test_a_file_that_is_not_a_mapping_is_one_line(
     assert part in err
 
 
+@pytest.mark.parametrize("name", ["runs/try #2", "runs/a: b", "runs/it's", "runs/[1]", "runs/#3"])
+def test_a_name_may_have_in_it_what_means_something_to_yaml(name: str) -> None:
+    assert str(read(f"run_dir={name}").run_dir) == name
+    assert str(read("data.sources={train: a.hdf5, test: 'b #1.hdf5'}").data.sources["test"]) == "b #1.hdf5"
+    assert read("data.sources.train=a", "backbone={model: resnet34}  # the larger one").backbone.model == "resnet34"
+
+
 def test_a_missing_key_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert pretrain.main(["run_dir=a", "data.workers=0"]) == 2
     assert "data.sources is required" in capsys.readouterr().err

@@ -120,6 +120,23 @@ def test_unreadable_images_are_left_out_or_refused(
     assert set(json.loads((tmp_path / "out" / "pool.json").read_text())["unreadable"]) == {ids[2], ids[40]}
 
 
+def test_a_folder_whose_files_were_mended_is_another_source(
+    tmp_path: Path, words: list[str], lesion_jpegs: Jpegs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "loose"
+    folder.mkdir()
+    for name, data in lesion_jpegs.items():
+        (folder / f"{name}.jpg").write_bytes(data)
+    broken = folder / f"{max(lesion_jpegs)}.jpg"
+    broken.write_bytes(lesion_jpegs[broken.stem][:300])
+    words = [*words, f"images={folder}", "max_unreadable=0.1"]
+    assert entry.main(words) == 0
+    assert "1 images do not decode and are left out" in capsys.readouterr().out
+    broken.write_bytes(lesion_jpegs[broken.stem])
+    assert entry.main(words) == 2
+    assert str(folder) in one_line(capsys)
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [

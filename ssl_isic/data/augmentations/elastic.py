@@ -13,8 +13,8 @@ Places = NDArray[np.float32]
 def elastic_places(rng: np.random.Generator, height: int, width: int, strength: float = 0.08, cells: int = 4) -> Places:
     """A smooth random field of displacements, added to where each pixel is.
 
-    Displacements are normal at the nodes of a grid of `cells` x `cells`, with a standard deviation of `strength` cells, and
-    bicubic between them: below 0.15 or so nothing is folded over.
+    Displacements are normal at `cells` + 1 nodes a side, with a standard deviation of `strength` of a `cells`-th of the side,
+    and bicubic between them: at 0.08 nothing is folded over, at 0.15 one field of six is.
 
     Source: Ronneberger et al. 2015 (U-Net), section 3.1, after Simard et al. 2003.
     """

@@ -24,6 +24,7 @@ from ssl_isic.data.preparing.source_tables import SourceTable, read_source_table
 from ssl_isic.data.preparing.spool import NOTES_NAME, Plan, Spool, only_writer, write_hdf5
 from ssl_isic.data.preparing.treatment import Treatment
 from ssl_isic.data.preparing.workers import treated_images
+from ssl_isic.data.source_stamps import files_stamp
 from ssl_isic.errors import InputError
 from ssl_isic.files import atomic_write, sha256_of, write_json
 
@@ -69,9 +70,8 @@ def _check_overlap(ids: Sequence[str], table: SourceTable, config: PrepareConfig
 def _plan_of(config: PrepareConfig, images: SourceImages) -> Plan:
     inputs: dict[str, str] = {}
     for location in config.images:
-        if isinstance(location, Path) and location.is_file():
-            status = location.stat()
-            inputs[str(location)] = f"{status.st_size} bytes of {status.st_mtime_ns}"
+        if isinstance(location, Path):
+            inputs[str(location)] = f"sha256 of sizes and dates {files_stamp(location)}"
     inputs |= {str(path): f"sha256 {sha256_of(path)}" for path in config.tables}
     return Plan(
         images=len(images),

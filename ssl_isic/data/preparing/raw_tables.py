@@ -5,10 +5,11 @@ import io
 import re
 import zipfile
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pandas as pd
 
+from ssl_isic.data.folder_store import is_litter
 from ssl_isic.errors import InputError
 
 IMAGE_SUFFIX = re.compile(r"\.(jpe?g|png|bmp|tiff?)$", re.IGNORECASE)
@@ -101,8 +102,3 @@ def _only_table(path: Path) -> bytes:
                 f"{path} should hold one table, it holds {len(tables)} ({inside}); unpack the one you mean"
             )
         return archive.read(tables[0])
-
-
-def is_litter(name: str) -> bool:
-    """Whether a file is what macOS leaves in zips and on other disks."""
-    return name.startswith("__MACOSX/") or PurePosixPath(name).name.startswith("._")

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ssl_isic.data.decoding import ImageDecodeError
+from ssl_isic.data.folder_store import is_litter
 from ssl_isic.data.hdf5_store import Hdf5Store
 from ssl_isic.data.images import open_store
-from ssl_isic.data.preparing.raw_tables import IMAGE_SUFFIX, is_litter
+from ssl_isic.data.preparing.raw_tables import IMAGE_SUFFIX
 from ssl_isic.data.shard_index import INDEX_NAME
 from ssl_isic.data.store import JpegStore
 from ssl_isic.errors import InputError

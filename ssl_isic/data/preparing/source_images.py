@@ -77,6 +77,6 @@ class SourceImages:
 
 
 def _checked(name: str, where: str) -> str:
-    if "/" in name or not name.strip("."):
+    if "/" in name or not name.strip(".") or name != name.encode(errors="replace").decode():
         raise InputError(f"{where}: {name!r} cannot be the name of an HDF5 dataset; rename the image or set id.pattern")
     return name

@@ -63,7 +63,7 @@ class Elastic(Step):
 
     name: Literal["elastic"] = "elastic"
     strength: float = Field(0.08, ge=0, le=0.15)
-    """Standard deviation of the displacements, in cells of the grid; above 0.15 the image may fold."""
+    """Standard deviation of the displacements, in parts of a `cells`-th of the side; from 0.1 on the image may fold."""
     cells: int = Field(4, ge=1, le=16)
     """The grid has this many cells a side."""
     p: float = Field(0.3, ge=0, le=1)

@@ -1,6 +1,7 @@
 """A store gives back the bytes that were put in, whoever reads it, and names what is wrong with a file."""
 
 import io
+import os
 import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -87,6 +88,17 @@ def test_grey_and_transparent_and_cmyk_images_become_rgb() -> None:
     red = decode_rgb(buffer.getvalue()).reshape(-1, 3).mean(axis=0)
     assert red[0] > 200
     assert red[1:].max() < 60
+
+
+def test_grey_of_16_bits_keeps_its_shades_and_what_has_no_white_is_refused() -> None:
+    """Pillow would clip it at 255."""
+    ramp = np.linspace(0, 65535, 240).astype(np.uint16).reshape(12, 20)
+    np.testing.assert_array_equal(decode_rgb(png_of(ramp)), np.stack([ramp >> 8] * 3, axis=-1))
+    for mode in ("I", "F"):
+        buffer = io.BytesIO()
+        Image.new(mode, (4, 4), 3).save(buffer, "tiff")
+        with pytest.raises(ImageDecodeError, match=f"its pixels have 32 bits .mode {mode}., of which nothing says"):
+            decode_rgb(buffer.getvalue())
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.9, 0.99])
@@ -229,6 +241,19 @@ def test_two_files_of_one_id_are_refused(tmp_path: Path, lesion_jpegs: dict[str,
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(lesion_jpegs["ISIC_0000000"])
     with pytest.raises(InputError, match=r"ISIC_1\.\w+ and ./ISIC_1\.\w+ have the same id"):
+        FolderStore(tmp_path)
+
+
+def test_what_macos_leaves_is_no_image_and_a_name_that_is_no_text_is_named(
+    tmp_path: Path, lesion_jpegs: dict[str, bytes]
+) -> None:
+    jpeg = lesion_jpegs["ISIC_0000000"]
+    for name in ("ISIC_1.jpg", "._ISIC_1.jpg", "__MACOSX/ISIC_2.jpg", "n\u00e6vus\u00a0a.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(jpeg)
+    assert FolderStore(tmp_path).ids.tolist() == [b"ISIC_1", "n\u00e6vus\u00a0a".encode()]
+    (tmp_path / os.fsdecode(b"n\xe6vus.png")).write_bytes(jpeg)
+    with pytest.raises(InputError, match=r"the name of 'n.udce6vus\.png' is not UTF-8; rename the file"):
         FolderStore(tmp_path)
 
 

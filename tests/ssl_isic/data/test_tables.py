@@ -47,6 +47,7 @@ def test_a_column_that_changes_type_half_way_raises_no_warning(tmp_path: Path) -
         ("isic_id;target\nI1;0\n", "has no column isic_id; did you mean isic_id;target? It has: isic_id;target"),
         ("isic_id,targets\nI1,0\n", "has no column target; did you mean targets? It has: isic_id, targets"),
         ("isic_id,target\nI1,0\nI2,0,5\n", "is not a CSV: Error tokenizing data. C error: Expected 2 fields in line 3"),
+        ("isic_id,target,target\nI1,0,1\n", "has two columns target; name one of them otherwise"),
         ("isic_id,target\nI1,0,5\nI2,0,5\n", "the rows have more fields than the header"),
         ("isic_id,target\nI1,0\n,1\n,0\n", "isic_id is empty in row 3 (2 such rows)"),
         ("isic_id,target\nI1,0\n\nI2,0\n", "isic_id is empty in row 3 (1 such rows)"),

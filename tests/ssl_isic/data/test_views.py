@@ -130,6 +130,14 @@ def test_the_evaluation_view_is_a_plain_resize() -> None:
     np.testing.assert_array_equal(eval_view(130)(image), grown)
 
 
+def test_the_evaluation_view_averages_along_the_side_that_shrinks() -> None:
+    """OpenCV does so only where both do; columns of one colour leave no doubt of what is averaged."""
+    columns = np.tile(_rng(0).integers(0, 256, (1, 320, 3)).astype(np.uint8), (30, 1, 1))
+    seen = eval_view(32)(columns)
+    averages = columns[0].reshape(32, 10, 3).mean(axis=1)
+    assert np.abs(seen.astype(float) - averages).max() <= 1
+
+
 def test_the_training_view_has_its_size() -> None:
     (made,) = train_view(TrainViewConfig(), 32)(lesion_image(), (0, 0))
     assert (made.shape, made.dtype) == ((32, 32, 3), np.uint8)

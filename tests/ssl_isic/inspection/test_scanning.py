@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import simplejpeg
@@ -145,6 +146,20 @@ def test_a_file_of_a_folder_that_changes_is_read_anew(tmp_path: Path, jpeg_of: J
     (folder / "1.jpg").write_bytes(jpeg_of(texture_of(8)))
     after = scan(ImagePool({"here": tmp_path / "images"}), tmp_path / "scan", 0, "fork").records
     assert np.flatnonzero(np.any(before["file_sha256"] != after["file_sha256"], axis=1)).tolist() == [1]
+
+
+def test_a_file_that_cannot_be_read_is_a_finding_and_no_end(tmp_path: Path, jpeg_of: Jpeg, texture_of: Texture) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    (folder / "a.jpg").write_bytes(jpeg_of(texture_of(0)))
+    (folder / "b.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    records = scan(ImagePool({"here": folder}), tmp_path / "scan", 0, "fork").records
+    assert [State(state) for state in records["state"]] == [State.FINE, describe(b"")["state"]]
+    with h5py.File(tmp_path / "images.hdf5", "w") as file:
+        file["a"] = np.void(jpeg_of(texture_of(0)))
+        file.create_group("b")
+    records = scan(ImagePool({"here": tmp_path / "images.hdf5"}), tmp_path / "scan5", 0, "fork").records
+    assert [State(state) for state in records["state"]] == [State.FINE, describe(b"")["state"]]
 
 
 def test_shards_are_read_shard_by_shard_and_come_back_in_order(shards: Path, lesions: Path, tmp_path: Path) -> None:
