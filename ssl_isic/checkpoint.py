@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import torch
+import torch.distributed
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from safetensors import SafetensorError
@@ -28,14 +30,19 @@ WRAPPED = "module."
 """What DistributedDataParallel puts in front of the names of weights."""
 
 
+NOT_THE_CHECKPOINT = (torch.OutOfMemoryError, torch.distributed.DistError)
+"""What goes wrong with a device or between processes while a checkpoint is read."""
+
+
 @dataclass
 class Progress:
-    """Where a run stands: optimizer steps done, the images that did not decode so far, by id, and since which step the
-    collapse guard has seen a sign."""
+    """Where a run stands: optimizer steps done, the images that did not decode so far, by id, since which step the
+    collapse guard has seen a sign, and at which step the network was last looked at."""
 
     step: int = 0
     bad_images: list[str] = field(default_factory=list)
     collapsing_since: int | None = None
+    looked: int | None = None
 
 
 def save_checkpoint(accelerator: Accelerator, folder: Path, progress: Progress, keep: int) -> None:
@@ -77,7 +84,9 @@ def load_checkpoint(accelerator: Accelerator, path: Path) -> Progress:
     try:
         progress = Progress(**json.loads((path / "progress.json").read_text()))
         with _names_of_one_process(accelerator):
-            accelerator.load_state(str(path))
+            accelerator.load_state(str(path), map_location="cpu")  # a GPU's copy of AdamW's step counts is waited for
+    except NOT_THE_CHECKPOINT:
+        raise
     except (OSError, EOFError, TypeError, ValueError, RuntimeError, SafetensorError, CheckpointException) as error:
         reason = _reason(error)
         raise InputError(

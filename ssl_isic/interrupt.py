@@ -13,6 +13,8 @@ from accelerate import Accelerator
 ASKED_EVERY_S = 2.0
 LAUNCHED = "ACCELERATE_MIXED_PRECISION"
 """Which `accelerate launch` sets in the environment of what it starts."""
+LAUNCHER = os.getppid() if LAUNCHED in os.environ else None
+"""The launcher's process, as long as it lives: later the parent may be whoever takes in orphans."""
 
 
 class StopRequest:
@@ -24,13 +26,12 @@ class StopRequest:
 
     def __init__(self) -> None:
         self._noted = False
-        self._launcher = os.getppid() if LAUNCHED in os.environ else None
         self._previous: dict[int, Any] = {}
 
     @property
     def arrived(self) -> bool:
         """Whether the run is to stop."""
-        return self._noted or (self._launcher is not None and os.getppid() != self._launcher)
+        return self._noted or (LAUNCHER is not None and os.getppid() != LAUNCHER)
 
     def __enter__(self) -> "StopRequest":
         if threading.current_thread() is threading.main_thread():

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,7 +11,7 @@ from typing import Annotated, Any, Literal
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
-from accelerate.utils import LoggerType, gather_object
+from accelerate.utils import InitProcessGroupKwargs, LoggerType, gather_object
 from pydantic import BeforeValidator, Field
 from timm.layers import convert_sync_batchnorm
 from torch import nn
@@ -45,6 +46,8 @@ from ssl_isic.sharding import (
 from ssl_isic.stepper import Stepper
 from ssl_isic.task import Task
 
+LONGEST_WAIT = timedelta(hours=1)
+"""For which processes wait for each other: one machine may read its images from a slow disk that the other has in memory."""
 Evaluator = Callable[[nn.Module], Iterable[tuple[str, float]]]
 """From the network that is exported to names and values, on every rank alike."""
 
@@ -129,6 +132,7 @@ def build_accelerator(config: LoopConfig, run_dir: Path) -> Accelerator:
             log_with=config.trackers or None,
             project_dir=str(run_dir),
             fsdp_plugin=sharding,
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=LONGEST_WAIT)],
         )
     except (ValueError, ImportError) as error:
         raise InputError(f"loop: Accelerate cannot be set up: {error}") from None
@@ -201,11 +205,24 @@ def fit(
         model, task, optimizer, accelerator, config.accumulate, config.clip_norm, seed, log, heads_first, dataset.views
     )
 
+    def look() -> None:
+        progress.looked = progress.step
+        if evaluate is not None:
+            with log.looking():
+                log.metrics(_evaluated(evaluate, task, network, config.compile))
+
+    if evaluate is not None and progress.step == 0:
+        progress.looked = 0
     agreement = StopAgreement(accelerator, progress.step)
     with StopRequest() as stop, log:
         if evaluate is not None and evaluate_first and progress.step == 0:
-            with log.looking():
-                log.metrics(_evaluated(evaluate, task, network, config.compile))
+            look()
+        if (
+            progress.looked is not None
+            and progress.looked < progress.step
+            and is_due(progress.step, evaluate_every, total)
+        ):
+            look()  # a stop did not wait for it
         while progress.step < total:
             _set_schedules(optimizer, schedules, progress.step)
             stepper.step(progress.step, batches)
@@ -215,15 +232,15 @@ def fit(
                 log.write(optimizer)
             if guard is not None and is_due(progress.step, GUARD_EVERY, total):
                 _heed(guard, log, progress, accelerator)
-            if evaluate is not None and is_due(progress.step, evaluate_every, total):
+            leaving = stopping and progress.step < total
+            if evaluate is not None and is_due(progress.step, evaluate_every, total) and not leaving:
                 log.check()
-                with log.looking():
-                    log.metrics(_evaluated(evaluate, task, network, config.compile))
+                look()
             if is_due(progress.step, config.save_every, total) or stopping:
                 log.check()
                 share_buffers(task, accelerator)
                 save_checkpoint(accelerator, folder, progress, config.keep_checkpoints)
-            if stopping and progress.step < total:
+            if leaving:
                 raise InterruptedRun(
                     f"stopped after step {progress.step} of {total}; saved in {folder}; "
                     "run the same command again to go on from there"

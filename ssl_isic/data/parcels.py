@@ -3,7 +3,7 @@
 By default a worker takes new shared memory for each tensor of each batch: a file, a message, a mapping in either process, and a
 page fault for each 4 kB, all over again for the next batch. Here the workers write into blocks that were shared out before they
 started, each image as soon as it is made, and send the number of the block. A block is free again when nothing in the training
-process refers to its pixels any more; where none is free, the batch is sent in torch's way.
+process refers to its pixels any more; where none is free, the batch is sent through the pipe.
 
 Shapes: B images in a batch; a view is uint8 (B, height, width, 3).
 """
@@ -107,10 +107,12 @@ class Packing:
         for all_of_it, view in zip(self._views, views, strict=True):
             all_of_it[row] = view
 
-    def sealed(self, numbers: dict[str, NDArray[Any]], bad: Iterable[int] = ()) -> "Parcel | _Sent":
+    def sealed(self, numbers: dict[str, NDArray[Any]], bad: Iterable[int] = ()) -> "Parcel | _Sent | _Copied":
         """The parcel, or what a worker sends in its place, when all images are in it."""
-        if self._blocks is None or self._place is None:
+        if self._blocks is None:
             return Parcel(torch.from_numpy(self._pixels), self._shapes, numbers, list(bad))
+        if self._place is None:
+            return _Copied(self._pixels, self._shapes, numbers, list(bad))
         self._blocks.take(*self._place)
         return _Sent(self._blocks.number, self._place, self._pixels.size, self._shapes, numbers, list(bad))
 
@@ -134,6 +136,22 @@ class _Sent:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _arrived, self._contents
+
+
+class _Copied(_Sent):
+    """A parcel without a block on its way: its pixels go through the pipe, where a tensor's would take shared memory.
+
+    Where there is none, in a container of 64 MB, a tensor is lost in a thread of the worker's, and waited for without end.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpacked, self._contents
+
+
+def _unpacked(
+    pixels: NDArray[np.uint8], shapes: list[Shape], numbers: dict[str, NDArray[Any]], bad: list[int]
+) -> Parcel:
+    return Parcel(torch.from_numpy(pixels), shapes, numbers, bad)
 
 
 def _arrived(

@@ -67,11 +67,12 @@ def _hold(stores: list[Holdable], limit_gb: float, show: bool) -> None:
             f"data.cache=ram: the images take {needed / GB:.3g} GB, more than data.cache_gb={limit_gb:g}; "
             "raise that, or set data.cache=auto"
         )
-    free = free_bytes()
-    if needed > SHARE_OF_FREE * free:
+    free, ranks = free_bytes(), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    if ranks * needed > SHARE_OF_FREE * free:
+        of_each = f" in each of {ranks} processes" if ranks > 1 else ""
         raise InputError(
-            f"data.cache=ram: the images take {needed / GB:.3g} GB, more than half of the {free / GB:.3g} GB of memory that "
-            "are free; set data.cache=auto"
+            f"data.cache=ram: the images take {needed / GB:.3g} GB{of_each}, more than half of the {free / GB:.3g} GB of "
+            "memory that are free; set data.cache=auto"
         )
     with tqdm(total=needed, desc="images to memory", unit="B", unit_scale=True, disable=not show) as bar:
         for store in stores:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import fsspec
+from fsspec.config import conf as fsspec_conf
 from fsspec.core import url_to_fs
 from fsspec.utils import get_protocol
 from pydantic import PlainValidator
@@ -108,4 +109,5 @@ def _patience(protocol: str) -> dict[str, Any]:
     from aiohttp import ClientTimeout  # an extra
 
     timeout = ClientTimeout(total=None, sock_connect=LONGEST_SILENCE_S, sock_read=LONGEST_SILENCE_S)
-    return {"client_kwargs": {"timeout": timeout}}
+    ours = {"timeout": timeout, "trust_env": True}  # the environment's proxies, and .netrc
+    return {"client_kwargs": ours | fsspec_conf.get(protocol, {}).get("client_kwargs", {})}

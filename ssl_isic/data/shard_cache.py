@@ -92,7 +92,7 @@ class ShardCache:
     def _fetch_ahead(self, url: str, shard: ShardFile) -> None:
         try:
             fetched = self._fetch(url, shard, needed=False)
-        except InputError:  # whoever needs the shard will try again, and be told
+        except (InputError, OSError):  # whoever needs the shard will try again, and be told
             fetched = False
         if not fetched:
             self._quiet_until = time.monotonic() + PAUSE_S
@@ -153,9 +153,9 @@ class ShardCache:
     def _permitted(self) -> Iterator[None]:
         try:
             yield
-        except PermissionError as error:
+        except OSError as error:  # also a disk that is full, and a file system without locks
             raise InputError(
-                f"data.shards.cache={self.folder}: {error.filename}: {error.strerror}; name another folder"
+                f"data.shards.cache={self.folder}: {error.filename or self.folder}: {error.strerror}; name another folder"
             ) from None
 
     @contextmanager
@@ -187,10 +187,12 @@ def _removed(path: Path) -> bool:
 
 
 def _is_unread(path: Path) -> bool:
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(
+        path, os.O_RDWR if os.access(path, os.W_OK) else os.O_RDONLY
+    )  # NFS locks only what may be written
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except OSError:
         return False
     finally:
         os.close(descriptor)

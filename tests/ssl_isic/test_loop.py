@@ -159,6 +159,35 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(
     assert whole[-1]["loss"] == parts[-1]["loss"]
 
 
+def test_a_stop_does_not_wait_for_a_look_which_is_taken_when_the_run_goes_on(
+    tmp_path: Path, lesions: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look may take longer than the launcher waits before it kills."""
+    looked = list[str]()
+
+    def look(network: nn.Module) -> Iterator[tuple[str, float]]:
+        looked.append("looked")
+        yield "seen", float(sum(value.abs().sum() for value in network.parameters()))
+
+    looking = {"evaluate": look, "evaluate_every": 2}
+    monkeypatch.setattr(ssl_isic.pretraining, "fit", lambda *known, **named: fit(*known, **{**named, **looking}))
+    pretrain(config_of(tmp_path / "whole", lesions, SIMCLR, epochs=1, workers=0))
+    assert len(looked) == 4, "before the first step, and at 2, 4 and 6"
+    with monkeypatch.context() as patch:
+        send_sigterm_after(3, SimCLR, patch)
+        with pytest.raises(InterruptedRun, match="after step 4 of 6"):
+            pretrain(config_of(tmp_path / "parts", lesions, SIMCLR, epochs=1, workers=0))
+    assert len(looked) == 4 + 2
+    for _ in range(2):
+        pretrain(config_of(tmp_path / "parts", lesions, SIMCLR, epochs=1, workers=0))
+    whole, parts = (
+        [(row["step"], row["seen"]) for row in read_metrics(tmp_path / name / "metrics.jsonl") if "seen" in row]
+        for name in ("whole", "parts")
+    )
+    assert parts == whole
+    assert len(looked) == 4 + 4, "once at each step"
+
+
 def test_a_finished_run_stays_as_it_is(tmp_path: Path, lesions: Path) -> None:
     config = config_of(tmp_path, lesions, SIMCLR, epochs=0.5, workers=0)
     pretrain(config)

@@ -1,5 +1,11 @@
 """A batch that a worker sends is the batch that it made, however long the training process holds on to it."""
 
+import errno
+import os
+import pickle
+import subprocess
+import sys
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +14,9 @@ import pytest
 import torch
 
 from ssl_isic.data import parcels as module
+from ssl_isic.data import shared_array
 from ssl_isic.data.parcels import Blocks, Packing, Parcel, parcels
+from ssl_isic.data.shared_array import SharedArray
 from ssl_isic.data.workers import LoaderConfig
 from ssl_isic.errors import InputError
 
@@ -76,6 +84,59 @@ def test_a_block_is_free_again_when_the_last_view_of_it_is_gone(monkeypatch: pyt
     del views
     assert not taken.any()
     assert len(list(drawn(LoaderConfig(workers=1, prefetch=1)))) == 11
+
+
+def test_a_batch_without_a_block_takes_no_shared_memory_of_torchs() -> None:
+    """A tensor's would not be there in a container of 64 MB, and the batch be waited for without end."""
+    sent = Numbered().pack([0, 1, 2, 3], Packing(4, Blocks(LoaderConfig(workers=1, prefetch=1), BYTES)))
+    data = ForkingPickler.dumps(sent)
+    assert len(data) > BYTES, "the pixels are in the message"
+    parcel = pickle.loads(data)
+    check(parcel, 0, 4)
+    parcel.pixels[0] = 7
+
+
+def test_memory_that_is_not_there_is_not_promised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a large array each page is reserved; where shared memory has no room for it, it is a file on a disk."""
+    asked = list[int]()
+
+    def refused(descriptor: int, start: int, size: int) -> None:
+        asked.append(size)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", refused)
+    array = SharedArray((8,), np.uint8)
+    assert asked == []
+    monkeypatch.setattr(shared_array, "SMALL_SHARE", 0.0)
+    array = SharedArray((3, 1000), np.int32)
+    assert asked == [12000]
+    assert isinstance(array._memory, shared_array._DiskArena)
+    array.values[...] = 5
+    assert array.values.sum() == 15000
+
+
+SPAWNS = """
+import multiprocessing, numpy as np
+from ssl_isic.data.shared_array import SharedArray, _DiskArena
+
+def fill(array):
+    array.values[...] = np.arange(3000).reshape(3, 1000)
+
+if __name__ == "__main__":
+    for method in ("fork", "spawn"):
+        array = SharedArray((3, 1000), np.int32)
+        array._memory, array.values = _DiskArena(12000), None
+        array.values = array._mapped()
+        process = multiprocessing.get_context(method).Process(target=fill, args=(array,))
+        process.start()
+        process.join()
+        assert array.values.sum() == 4498500
+"""
+
+
+def test_memory_on_a_disk_is_shared_by_fork_and_spawn(tmp_path: Path) -> None:
+    (tmp_path / "spawns.py").write_text(SPAWNS)
+    subprocess.run([sys.executable, str(tmp_path / "spawns.py")], check=True)
 
 
 def test_blocks_stay_below_their_limit() -> None:

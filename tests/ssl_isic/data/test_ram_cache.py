@@ -51,6 +51,11 @@ def test_what_does_not_fit_is_refused(sources: dict[str, Path], monkeypatch: pyt
     with pytest.raises(InputError, match=r"cache=ram: .* more than half of the 1e-06 GB of memory that are free"):
         pool.cache(CachedLoaderConfig(cache="ram"), show=False)
     pool.cache(CachedLoaderConfig(cache="auto"), show=False)  # reads nothing ahead
+    size = sum(store.size_bytes() for store in pool.stores)
+    monkeypatch.setattr(ram_cache, "free_bytes", lambda: 10 * size)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
+    with pytest.raises(InputError, match=r"cache=ram: the images take \S+ GB in each of 8 processes, more than half"):
+        pool.cache(CachedLoaderConfig(cache="ram"), show=False)
 
 
 def test_shards_are_not_held(shards: Path) -> None:

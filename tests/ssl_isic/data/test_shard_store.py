@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import fsspec.asyn
+import fsspec.config
 import numpy as np
 import pytest
 from torch.utils.data import DataLoader, Dataset
@@ -19,6 +20,7 @@ from ssl_isic.config import validate
 from ssl_isic.data import remote, shard_cache
 from ssl_isic.data.images import ImagePool, open_store
 from ssl_isic.data.loading import BatchLayout, TrainingStream
+from ssl_isic.data.remote import LONGEST_SILENCE_S, _patience
 from ssl_isic.data.shard_cache import ShardCache
 from ssl_isic.data.shard_index import INDEX_NAME
 from ssl_isic.data.shard_order import WindowedOrder
@@ -175,6 +177,31 @@ def test_a_cache_that_cannot_be_written_to_is_one_line(
     monkeypatch.setattr(shard_cache.os, "open", refused)
     with pytest.raises(InputError, match=r"data\.shards\.cache=.*cache: .*\.lock: Permission denied; name another"):
         pool.read(0)
+
+
+def test_a_file_system_that_is_full_or_has_no_locks_is_one_line_and_ends_no_thread(
+    tmp_path: Path, file_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    store = ShardStore(file_server.url, OpenShards(reading(tmp_path)))
+    cache = ShardCache(tmp_path / "cache", 1 << 30)
+    monkeypatch.setattr(shard_cache.fcntl, "flock", refused)
+    with pytest.raises(InputError, match=r"data\.shards\.cache=.*cache: .*: No locks available; name another folder"):
+        cache.get(file_server.url, store.shards[0])
+    cache._fetch_ahead(file_server.url, store.shards[0])
+    assert cache._quiet_until > 0
+    (tmp_path / "shard.tar").touch()
+    assert not shard_cache._is_unread(tmp_path / "shard.tar"), "it may be read: it stays"
+
+
+def test_the_environments_proxies_and_the_users_settings_of_fsspec_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _patience("https")["client_kwargs"]["trust_env"] is True
+    monkeypatch.setitem(fsspec.config.conf, "https", {"client_kwargs": {"trust_env": False, "auth": "me"}})
+    assert _patience("https")["client_kwargs"].items() >= {"trust_env": False, "auth": "me"}.items()
+    assert _patience("https")["client_kwargs"]["timeout"].sock_read == LONGEST_SILENCE_S
+    assert _patience("s3") == {}
 
 
 def test_a_shard_is_fetched_ahead_only_where_there_is_room(tmp_path: Path, file_server: Any) -> None:
