@@ -48,7 +48,7 @@ def main(argv: Sequence[str]) -> None:
     order = pool.order(rows, config.seed)
     total = loop.total_steps(config.loop, order)
     shape = RunShape(config.views.size, steps_per_epoch(order, config.loop.batch_size), total)
-    images = pool.dataset(rows, config.method.build_views(config.views), config.seed, config.group_columns())
+    images = pool.dataset(rows, config.method.build_views(config.views), config.seed, config.method.groups())
     stream = TrainingStream(order, BatchLayout(config.loop.batch_size, config.loop.accumulate, 0, 1), 0, total)
     batch = next(training_loader(images, stream, no_workers, pin_memory=False))
     flops = flops_an_image(config.method.build(config.backbone, shape), batch)
