@@ -89,7 +89,12 @@ class OpenShards:
 
 
 class ShardStore(JpegStore):
-    """The images of a `shards.json` and the tar files beside it."""
+    """The images of a `shards.json` and the tar files beside it.
+
+    Raises:
+        InputError: no index, or a damaged one; in a folder, a shard that is not there or of another size. What else may be
+            wrong with a shard is found when it is read.
+    """
 
     def __init__(self, location: Path | str, files: OpenShards) -> None:
         self.location, self._files = location, files
@@ -102,6 +107,8 @@ class ShardStore(JpegStore):
         repeated = np.flatnonzero(self.ids[1:] == self.ids[:-1])
         if len(repeated):
             raise InputError(f"{self.path} has {self.ids[repeated[0]].decode()} twice; write it with ssl-isic shards")
+        if isinstance(location, Path):
+            _check_sizes(location, self.shards)
         self.shard = np.repeat(np.arange(len(index.shards)), [len(shard.ids) for shard in index.shards])[order]
         """The shard of each image, (N,)."""
         self._offset = np.concatenate([np.array(shard.offsets, np.int64) for shard in index.shards])[order]
@@ -136,6 +143,22 @@ class ShardStore(JpegStore):
     def _read(self, position: int) -> bytes:
         shard = self._files.open(self.location, self.shards[self.shard[position]])
         return shard.read(int(self._offset[position]), int(self._size[position]))
+
+
+def _check_sizes(folder: Path, shards: Iterable[ShardFile]) -> None:
+    for shard in shards:
+        path = folder / shard.name
+        try:
+            size = path.stat().st_size
+        except FileNotFoundError:
+            raise InputError(f"no such file: {path}, which {INDEX_NAME} beside it names; copy it there") from None
+        except OSError as error:
+            raise InputError(f"cannot read {path}: {error.strerror}; ask its owner") from None
+        if size != shard.size_bytes:
+            raise InputError(
+                f"{path} is damaged: {size} bytes where the index says {shard.size_bytes}; copy it again, or write it with "
+                "ssl-isic shards"
+            )
 
 
 def _read_index(location: Path | str) -> tuple[ShardIndex, str]:

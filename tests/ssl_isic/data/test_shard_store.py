@@ -5,6 +5,7 @@ import gc
 import itertools
 import json
 import pickle
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -202,6 +203,20 @@ def test_the_environments_proxies_and_the_users_settings_of_fsspec_hold(monkeypa
     assert _patience("https")["client_kwargs"].items() >= {"trust_env": False, "auth": "me"}.items()
     assert _patience("https")["client_kwargs"]["timeout"].sock_read == LONGEST_SILENCE_S
     assert _patience("s3") == {}
+
+
+def test_a_shard_that_is_missing_or_cut_is_named_before_anything_is_read(tmp_path: Path, shards: Path) -> None:
+    shutil.copytree(shards, tmp_path / "tars")
+    last = max((tmp_path / "tars").glob("*.tar"))
+    data = last.read_bytes()
+    last.write_bytes(data[:-512])
+    with pytest.raises(
+        InputError, match=rf"{last} is damaged: \d+ bytes where the index says {len(data)}; copy it again"
+    ):
+        open_store(tmp_path / "tars")
+    last.unlink()
+    with pytest.raises(InputError, match=f"no such file: {last}, which shards.json beside it names; copy it there"):
+        open_store(tmp_path / "tars")
 
 
 def test_a_shard_is_fetched_ahead_only_where_there_is_room(tmp_path: Path, file_server: Any) -> None:
