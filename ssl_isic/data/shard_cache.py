@@ -187,9 +187,8 @@ def _removed(path: Path) -> bool:
 
 
 def _is_unread(path: Path) -> bool:
-    descriptor = os.open(
-        path, os.O_RDWR if os.access(path, os.W_OK) else os.O_RDONLY
-    )  # NFS locks only what may be written
+    theirs = not os.access(path, os.W_OK)
+    descriptor = os.open(path, os.O_RDONLY if theirs else os.O_RDWR)  # NFS locks only what is open for writing
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

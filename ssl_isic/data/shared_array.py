@@ -26,7 +26,7 @@ class SharedArray:
     """What one of the processes writes, all of them read. No worker holds a copy, and none grows by it.
 
     Works by fork and by spawn. Nothing but the start of a worker may pickle it. It is `multiprocessing.RawArray` without
-    its zeros: what it holds at first is not said, and what is never written to takes no memory.
+    its zeros: what it holds at first is not said, and of a small one what is never written to takes no memory.
     """
 
     def __init__(self, shape: tuple[int, ...], dtype: DTypeLike) -> None:
