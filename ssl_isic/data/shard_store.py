@@ -74,9 +74,7 @@ class OpenShards:
                 fault = None if here in self._verified else file_fault(path, shard.size_bytes, shard.sha256)
             except FileNotFoundError:
                 if isinstance(location, Path):
-                    raise InputError(
-                        f"no such file: {path}, which {INDEX_NAME} beside it names; copy it there"
-                    ) from None
+                    raise _not_there(path) from None
                 continue  # another process needed the room
             except PermissionError as error:
                 raise InputError(f"cannot read {path}: {error.strerror}; ask its owner") from None
@@ -84,7 +82,7 @@ class OpenShards:
                 self._verified.add(here)
                 return opened
             if isinstance(location, Path):
-                raise InputError(f"{path} is damaged: {fault}; copy it again, or write it with ssl-isic shards")
+                raise _damaged(path, fault)
             self.cache.discard(shard)
 
 
@@ -151,14 +149,19 @@ def _check_sizes(folder: Path, shards: Iterable[ShardFile]) -> None:
         try:
             size = path.stat().st_size
         except FileNotFoundError:
-            raise InputError(f"no such file: {path}, which {INDEX_NAME} beside it names; copy it there") from None
+            raise _not_there(path) from None
         except OSError as error:
             raise InputError(f"cannot read {path}: {error.strerror}; ask its owner") from None
         if size != shard.size_bytes:
-            raise InputError(
-                f"{path} is damaged: {size} bytes where the index says {shard.size_bytes}; copy it again, or write it with "
-                "ssl-isic shards"
-            )
+            raise _damaged(path, f"{size} bytes where the index says {shard.size_bytes}")
+
+
+def _not_there(path: Path) -> InputError:
+    return InputError(f"no such file: {path}, which {INDEX_NAME} beside it names; copy it there")
+
+
+def _damaged(path: Path, fault: str) -> InputError:
+    return InputError(f"{path} is damaged: {fault}; copy it again, or write it with ssl-isic shards")
 
 
 def _read_index(location: Path | str) -> tuple[ShardIndex, str]:
