@@ -86,7 +86,7 @@ class Comparison:
         return [row for of_name in rows.values() for row in of_name]
 
     def differences(self, scores: dict[FeatureSet, Scores], against: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """A row for each backbone and each other one of `against`: the probe's lead over that one's."""
+        """A row for each backbone and each other one of `against`: the lead of its kNN and its probe over that one's."""
         backbones = {found.name: found for found in self.sets if found.kind == BACKBONE}
         for name, found in tqdm(backbones.items(), desc="differences", unit="set", disable=not against):
             for other in against:

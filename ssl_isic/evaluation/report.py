@@ -23,8 +23,10 @@ COLUMNS = (
             "knn_pauc",
             "probe_auc",
             "probe_pauc",
-            "auc_minus_colour",
-            "pauc_minus_colour",
+            "knn_auc_minus_colour",
+            "knn_pauc_minus_colour",
+            "probe_auc_minus_colour",
+            "probe_pauc_minus_colour",
             "rankme",
             "alpha_req",
         )
@@ -36,8 +38,10 @@ _SHOWN = {  # digits in the printed table
     "knn_pauc": 4,
     "probe_auc": 3,
     "probe_pauc": 4,
-    "auc_minus_colour": 3,
-    "pauc_minus_colour": 4,
+    "knn_auc_minus_colour": 3,
+    "knn_pauc_minus_colour": 4,
+    "probe_auc_minus_colour": 3,
+    "probe_pauc_minus_colour": 4,
     "rankme": 1,
     "alpha_req": 2,
 }
@@ -48,8 +52,10 @@ _HEADS = (
     "kNN pAUC",
     "probe AUC",
     "probe pAUC",
-    "AUC - colour",
-    "pAUC - colour",
+    "kNN AUC - colour",
+    "kNN pAUC - colour",
+    "probe AUC - colour",
+    "probe pAUC - colour",
     "RankMe",
     "alpha-ReQ",
 )
@@ -80,9 +86,12 @@ def metrics_table(rows: Sequence[Row]) -> str:
 
 
 def differences_table(rows: Sequence[Row]) -> str:
-    """Markdown: a line for each pair of backbones, by how much the first one's probe is ahead."""
-    lines = [[row["name"], row["against"], _number(row, "auc_ahead", 3), _number(row, "pauc_ahead", 4)] for row in rows]
-    return markdown(["features", "against", "AUC", "pAUC"], lines)
+    """Markdown: a line for each pair of backbones, by how much the first one's kNN and probe are ahead."""
+    digits = {"knn_auc_ahead": 3, "knn_pauc_ahead": 4, "probe_auc_ahead": 3, "probe_pauc_ahead": 4}
+    lines = [
+        [row["name"], row["against"], *(_number(row, name, places) for name, places in digits.items())] for row in rows
+    ]
+    return markdown(["features", "against", "kNN AUC", "kNN pAUC", "probe AUC", "probe pAUC"], lines)
 
 
 def few_shot_table(rows: Sequence[Row], metric: str) -> str:

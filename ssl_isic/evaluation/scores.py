@@ -68,7 +68,7 @@ def standardised(features_ND: Features) -> Features:
 
 
 def measure(scores: Scores, colour: Scores | None, lesions: Lesions, repeats: int, seed: int) -> dict[str, Any]:
-    """The row of a report: metrics of kNN and probe, and the probe's lead over `colour`, with 95 % intervals over groups."""
+    """The row of a report: metrics of kNN and probe, and their lead over `colour`'s, with 95 % intervals over groups."""
     row: dict[str, Any] = {"size": scores.size}
     settings: Any = {"groups": lesions.groups, "repeats": repeats, "seed": seed}
     for kind, values in (("knn", scores.knn), ("probe", scores.probe)):
@@ -80,13 +80,16 @@ def measure(scores: Scores, colour: Scores | None, lesions: Lesions, repeats: in
 
 
 def lead(scores: Scores, other: Scores, name: str, lesions: Lesions, repeats: int, seed: int) -> dict[str, float]:
-    """By how much the probe of `scores` is ahead of `other`'s, by METRIC_`name`, with 95 % intervals: the same resamples."""
+    """By how much kNN and probe of `scores` are ahead of `other`'s, as knn_METRIC_`name` and probe_METRIC_`name`.
+
+    The 95 % intervals are of the same resamples of groups.
+    """
     row = dict[str, float]()
-    for metric_name, metric in METRICS.items():
-        ahead = paired_bootstrap(
-            metric, lesions.target, scores.probe, other.probe, lesions.groups, repeats=repeats, seed=seed
-        )
-        row |= _interval(f"{metric_name}_{name}", ahead)
+    settings: Any = {"groups": lesions.groups, "repeats": repeats, "seed": seed}
+    for kind, mine, others in (("knn", scores.knn, other.knn), ("probe", scores.probe, other.probe)):
+        for metric_name, metric in METRICS.items():
+            ahead = paired_bootstrap(metric, lesions.target, mine, others, **settings)
+            row |= _interval(f"{kind}_{metric_name}_{name}", ahead)
     return row
 
 

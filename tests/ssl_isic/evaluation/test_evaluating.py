@@ -100,9 +100,10 @@ def test_the_report_has_both_baselines_and_the_figures_of_the_parts(
     pool = kept.ImagePool({"images": labelled_files.images})
     colour = linear_probe(standardised(colour_features(pool, np.arange(36))), target, groups, fold)
     assert report.loc["12 colour numbers", "probe_auc"] == pytest.approx(roc_auc(target, colour), abs=0.01)
-    lead = report.loc["folder", "probe_auc"] - report.loc["12 colour numbers", "probe_auc"]
-    assert report.loc["folder", "auc_minus_colour"] == pytest.approx(lead)
-    assert pd.isna(report.loc["12 colour numbers", "auc_minus_colour"])
+    for metric in ("knn_auc", "probe_auc"):
+        lead = report.loc["folder", metric] - report.loc["12 colour numbers", metric]
+        assert report.loc["folder", f"{metric}_minus_colour"] == pytest.approx(lead)
+    assert pd.isna(report.loc["12 colour numbers", "probe_auc_minus_colour"])
 
 
 def test_the_json_says_how_and_the_few_shot_file_has_every_draw(evaluated: tuple[Path, list[str]]) -> None:
@@ -126,9 +127,9 @@ def test_a_backbone_is_ahead_by_the_difference_of_their_figures(evaluated: tuple
     report = pd.read_csv(out / "report.csv").set_index("name")
     (row,) = pd.read_csv(out / "differences.csv").to_dict("records")
     assert (row["name"], row["against"]) == ("folder", "file")
-    for metric in ("auc", "pauc"):
+    for metric in ("knn_auc", "knn_pauc", "probe_auc", "probe_pauc"):
         ahead, low, high = (row[f"{metric}_ahead{end}"] for end in ("", "_low", "_high"))
-        first, second = (report.loc[name, f"probe_{metric}"] for name in ("folder", "file"))
+        first, second = (report.loc[name, metric] for name in ("folder", "file"))
         assert ahead == pytest.approx(first - second)
         assert low < ahead < high  # the folder's pixels are normalised otherwise, so the two differ
 
@@ -267,7 +268,7 @@ def test_baselines_see_images_cleaned_as_the_backbones_do(
     assert len(report) == 2 + 2 * 4 + 2
     for found, baseline in zip(("plain", "cleaned"), colour, strict=True):
         lead = report.loc[found, "probe_auc"] - report.loc[baseline, "probe_auc"]
-        assert report.loc[found, "auc_minus_colour"] == pytest.approx(lead)
+        assert report.loc[found, "probe_auc_minus_colour"] == pytest.approx(lead)
     for names in (random, colour):
         assert report.loc[names[0], "knn_auc"] != report.loc[names[1], "knn_auc"]
 

@@ -29,7 +29,7 @@ def test_several_seeds_become_their_mean_and_range() -> None:
     assert [row[f"knn_auc{end}"] for end in ("_low", "", "_high")] == pytest.approx([0.5, 0.55, 0.6])
     assert [row[f"probe_auc{end}"] for end in ("_low", "", "_high")] == pytest.approx([0.6, 0.65, 0.7])
     assert row["rankme"] is None
-    assert row["auc_minus_colour"] is None
+    assert row["probe_auc_minus_colour"] is None
 
 
 def test_the_table_shows_summaries_and_intervals() -> None:
@@ -43,9 +43,7 @@ def test_the_table_shows_summaries_and_intervals() -> None:
         "0.0200 [0.0200, 0.0200]",
         "0.650 [0.600, 0.700]",
         "0.0500 [0.0500, 0.0500]",
-        "",
-        "",
-        "",
+        *[""] * 5,
         "1.25 [1.25, 1.25]",
     ]
 

@@ -42,9 +42,9 @@ def test_a_row_holds_what_the_parts_say_on_the_same_features(lesions: Lesions) -
     interval = bootstrap(roc_auc, lesions.target, probe, lesions.groups, repeats=50, seed=5)
     assert (row["probe_auc"], row["probe_auc_low"], row["probe_auc_high"]) == interval[:3]
     lead = paired_bootstrap(partial_auc, lesions.target, probe, other, lesions.groups, repeats=50, seed=5)
-    assert (row["pauc_minus_colour"], row["pauc_minus_colour_low"], row["pauc_minus_colour_high"]) == lead[:3]
+    assert [row[f"probe_pauc_minus_colour{end}"] for end in ("", "_low", "_high")] == list(lead[:3])
     assert (row["size"], row["rankme"], row["alpha_req"]) == (16, rankme(features), alpha_req(features))
-    assert "auc_minus_colour" not in measure(made, None, lesions, repeats=2, seed=0)
+    assert "probe_auc_minus_colour" not in measure(made, None, lesions, repeats=2, seed=0)
 
 
 def test_few_shot_rows_are_metrics_of_each_draw(lesions: Lesions) -> None:
