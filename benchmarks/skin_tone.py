@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from ssl_isic.config import Config, read_config
+from ssl_isic.contact_sheets import contact_sheet
 from ssl_isic.data.augmentations.colour import Image, lab_of, linear_of
 from ssl_isic.data.augmentations.skin import BLACK, RING_SHARE
 from ssl_isic.data.augmentations.skin_tone import DARKEST, LIGHTEST, ita_of, set_ita, shift_ita, skin_ita
@@ -26,7 +27,6 @@ from ssl_isic.data.decoding import decode_rgb
 from ssl_isic.data.images import open_store
 from ssl_isic.data.tables import match_ids
 from ssl_isic.errors import InputError, command
-from ssl_isic.pictures import contact_sheet
 
 MARGIN_PX = 4
 ON_THE_SHEET = 12

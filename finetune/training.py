@@ -193,7 +193,7 @@ def train_fold(
         run_dir=folder,
         seed=config.seed + fold,
         evaluate=lambda _: held.metrics(classifier),
-        evaluate_every=round(config.evaluate_every * steps),
+        evaluate_every=max(1, round(config.evaluate_every * steps)) if config.evaluate_every else 0,
         title=f"{run_dir.name} fold {fold}",
     )
     p_malignant = held.last if held.last is not None else held.probabilities(classifier.eval())

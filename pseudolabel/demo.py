@@ -20,21 +20,23 @@ from pseudolabel.rounds import PseudolabelConfig, read_oof, run_rounds
 from pseudolabel.unlabelled import UnlabelledConfig
 from ssl_isic.backbones import BackboneConfig
 from ssl_isic.config import Config, Seed, Workers, read_config
+from ssl_isic.contact_sheets import contact_sheet
 from ssl_isic.data.decoding import decode_rgb
 from ssl_isic.data.images import ImagePool
 from ssl_isic.data.synthetic import SyntheticFiles, write_synthetic
 from ssl_isic.data.tables import read_table, read_target
 from ssl_isic.data.views import ViewsConfig, dino_views, simclr_views
 from ssl_isic.errors import command
+from ssl_isic.files import atomic_write
 from ssl_isic.folds import main as make_folds
 from ssl_isic.loop import LoopConfig
 from ssl_isic.methods.simclr import SimCLRConfig
 from ssl_isic.metrics import Interval, bootstrap, partial_auc, roc_auc
 from ssl_isic.monitoring import MonitorConfig
 from ssl_isic.optim import OptimConfig
-from ssl_isic.pictures import contact_sheet, loss_curves
 from ssl_isic.pool import PoolConfig
 from ssl_isic.pretraining import PretrainConfig, pretrain
+from ssl_isic.run_curves import loss_curves
 
 FOLDS = 3
 LESIONS_SHOWN = 4
@@ -107,7 +109,8 @@ def main(argv: Sequence[str]) -> None:
     _say("What came out")
     table = _results(config, files, folds, random, pretrained, rounds)
     print(table.to_string(index=False))
-    table.to_csv(config.out / "results.csv", index=False)
+    with atomic_write(config.out / "results.csv") as temporary:
+        table.to_csv(temporary, index=False)
     _print_test_score(files, submission)
     for path, what in ((submission, "the submission"), (sheet, "lesions and their views"), (curves, "loss curves")):
         print(f"{path}: {what}")

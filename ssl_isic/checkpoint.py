@@ -60,7 +60,7 @@ def save_checkpoint(accelerator: Accelerator, folder: Path, progress: Progress, 
     with full_disk_named(partial), _names_of_one_process(accelerator):
         accelerator.save_state(str(partial), safe_serialization=True)
         if accelerator.is_main_process:
-            (partial / "progress.json").write_text(json.dumps(asdict(progress)))
+            (partial / "progress.json").write_text(json.dumps(asdict(progress)), encoding="utf-8")
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         for written in partial.rglob("*"):
@@ -82,7 +82,7 @@ def load_checkpoint(accelerator: Accelerator, path: Path) -> Progress:
             "the run's folder to start again"
         )
     try:
-        progress = Progress(**json.loads((path / "progress.json").read_text()))
+        progress = Progress(**json.loads((path / "progress.json").read_text(encoding="utf-8")))
         with _names_of_one_process(accelerator):
             accelerator.load_state(str(path), map_location="cpu")  # a GPU's copy of AdamW's step counts is waited for
     except NOT_THE_CHECKPOINT:

@@ -10,13 +10,13 @@ from pydantic import Field
 from tqdm import tqdm
 
 from ssl_isic.config import Config, Seed
+from ssl_isic.contact_sheets import Picture, contact_sheet
 from ssl_isic.data.cleaning import CleanNames, clean
 from ssl_isic.data.decoding import ImageDecodeError, decode_rgb
 from ssl_isic.data.images import open_store
 from ssl_isic.data.store import JpegStore
 from ssl_isic.data.tables import match_ids
 from ssl_isic.errors import InputError
-from ssl_isic.pictures import Picture, contact_sheet
 
 OUTLINE_RGB = (0, 200, 255)
 TOGETHER = "all, in order"

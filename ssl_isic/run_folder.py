@@ -125,9 +125,26 @@ class MetricsLog:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of a `metrics.jsonl`; a last line cut short by a kill is left out."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    """The rows of a `metrics.jsonl`, objects with a whole `step`; a last line cut short by a kill is left out.
+
+    Raises:
+        InputError: a file that cannot be read, a line that is no such row.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read as a run's metrics: {error}") from None
+    return [_metrics_row(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def _metrics_row(line: str, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{where}: not JSON ({error.msg}); take the line out") from None
+    if not isinstance(row, dict) or type(row.get("step")) is not int:
+        raise InputError(f"{where}: not a JSON object with a whole number `step`; take the line out")
+    return row
 
 
 def _line(row: Mapping[str, float | str]) -> str:

@@ -122,7 +122,7 @@ class RunLog:
         self.progress.bad_images = sorted({*self.progress.bad_images, *new})
         if new and self.accelerator.is_main_process:
             with atomic_write(self.run_dir / "bad_images.csv") as temporary:
-                temporary.write_text("\n".join(["isic_id", *self.progress.bad_images]) + "\n")
+                temporary.write_text("\n".join(["isic_id", *self.progress.bad_images]) + "\n", encoding="utf-8")
         bad = len(self.progress.bad_images)
         if bad > MOST_BAD_IMAGES * len(self.dataset):
             raise InputError(

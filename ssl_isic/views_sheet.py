@@ -7,6 +7,7 @@ import numpy as np
 from pydantic import Field
 
 from ssl_isic.config import Config, Seed
+from ssl_isic.contact_sheets import contact_sheet
 from ssl_isic.data.decoding import ImageDecodeError, decode_rgb
 from ssl_isic.data.images import ImagePool
 from ssl_isic.data.remote import Location
@@ -23,7 +24,6 @@ from ssl_isic.data.views import (
     train_view,
 )
 from ssl_isic.errors import InputError
-from ssl_isic.pictures import contact_sheet
 
 GLOBAL_VIEWS, LOCAL_CROPS = 2, 2
 DRAWS = 3

@@ -1,6 +1,7 @@
 """A folder of JPEG or PNG files as a store."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing.context import get_spawning_popen
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -54,7 +55,7 @@ class FolderStore(JpegStore):
 
     def size_bytes(self) -> int:
         """Memory that holding it takes."""
-        return sum(self._file(position).stat().st_size for position in range(len(self.ids)))
+        return sum(map(self._size, range(len(self.ids))))
 
     def hold(self, advance: Callable[[int], object]) -> None:
         """Copy all bytes into shared memory, and read from there from now on; `advance` is told how many are done.
@@ -62,7 +63,7 @@ class FolderStore(JpegStore):
         Raises:
             InputError: a file that cannot be read, or changes meanwhile.
         """
-        sizes = np.array([self._file(position).stat().st_size for position in range(len(self.ids))])
+        sizes = np.array([self._size(position) for position in range(len(self.ids))])
         ends = np.cumsum(sizes)
         held = SharedArray((int(ends[-1]),), np.uint8)
         for position, (end, size) in enumerate(zip(ends.tolist(), sizes.tolist(), strict=True)):
@@ -76,9 +77,18 @@ class FolderStore(JpegStore):
     def _file(self, position: int) -> Path:
         return self.path / str(self._files[position].decode())
 
+    def _size(self, position: int) -> int:
+        with self._named(position):
+            return self._file(position).stat().st_size
+
     def _read_file(self, position: int) -> bytes:
-        try:
+        with self._named(position):
             return self._file(position).read_bytes()
+
+    @contextmanager
+    def _named(self, position: int) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise UnreadableImage(
                 f"cannot read {self._file(position)} ({error.strerror}); mend it or take it away"

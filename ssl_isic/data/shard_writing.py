@@ -61,7 +61,7 @@ def write_shards(config: ShardsConfig) -> ShardIndex:
     done = sum(len(shard.ids) for shard in shards)
     with (
         tqdm(total=len(ids), initial=done, desc="shards", unit="image", unit_scale=True) as bar,
-        notes.open("a") as log,
+        notes.open("a", encoding="utf-8") as log,
     ):
         while done < len(ids):
             path = config.out / f"shard-{len(shards):05d}.tar"

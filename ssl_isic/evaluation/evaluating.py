@@ -234,7 +234,7 @@ def _write(config: EvaluateConfig, comparison: Comparison, others: MapSources | 
     print(f"Intervals are 95 % over groups; for random networks the range of {len(RANDOM_SEEDS)} seeds.\n")
     print(metrics_table(headlines(rows)))
     if differences:
-        print("\nBy how much the probe is ahead, on the same resamples.\n")
+        print("\nBy how much kNN and the probe are ahead, on the same resamples.\n")
         print(differences_table(differences))
     if shots:
         print(

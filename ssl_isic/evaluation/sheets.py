@@ -8,6 +8,7 @@ import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
+from ssl_isic.contact_sheets import contact_sheet
 from ssl_isic.data.cleaning import clean
 from ssl_isic.data.decoding import decode_rgb
 from ssl_isic.data.images import ImagePool
@@ -17,7 +18,6 @@ from ssl_isic.evaluation.lesions import Lesions
 from ssl_isic.evaluation.neighbours import Features, nearest
 from ssl_isic.evaluation.patches import CLIPPED_PERCENT, component_colours, patch_maps
 from ssl_isic.evaluation.source import Embedder
-from ssl_isic.pictures import contact_sheet
 
 SHEET_NEIGHBOURS = 8
 QUERIES_A_CLASS = 5

@@ -92,6 +92,15 @@ def scan(pool: ImagePool, folder: Path, workers: int, start_method: StartMethod)
     return _in_order(kept.read(), order)
 
 
+def bytes_of(pool: ImagePool, index: int) -> bytes:
+    """The compressed bytes of an image, none where they cannot be read."""
+    h5py_on_damage = (TypeError, ValueError, AttributeError)
+    try:
+        return pool.read(index)
+    except (UnreadableImage, *h5py_on_damage):
+        return b""
+
+
 def describe(data: bytes) -> Records:
     """The record of one image's bytes, shape (), and in it as `copy` the small copy."""
     record = np.zeros((), _WITH_COPY)
@@ -130,7 +139,7 @@ class _Blocks(Dataset[Records]):
 
     def __getitem__(self, number: int) -> Records:
         indices = self.order[number * BLOCK : (number + 1) * BLOCK].tolist()
-        return np.stack([_read_and_described(self.pool, index) for index in indices])
+        return np.stack([describe(bytes_of(self.pool, index)) for index in indices])
 
 
 def _blocks(pool: ImagePool, order: NDArray[np.int64], workers: int, start_method: StartMethod) -> Iterator[Records]:
@@ -150,19 +159,6 @@ def _start_worker(_: int) -> None:
 
 def _unchanged(block: Any) -> Any:
     return block
-
-
-def _read_and_described(pool: ImagePool, index: int) -> Records:
-    try:
-        data = pool.read(index)
-    except (
-        UnreadableImage,
-        TypeError,
-        ValueError,
-        AttributeError,
-    ):  # h5py's other ways to say that a dataset is damaged
-        data = b""
-    return describe(data)
 
 
 def _decoded(data: bytes) -> tuple[Image, State]:

@@ -133,6 +133,14 @@ def test_metrics_after_the_step_and_a_cut_line_are_dropped_on_resume(tmp_path: P
     assert [json.loads(line) for line in path.read_text().splitlines()] == expected
 
 
+@pytest.mark.parametrize("line", ['{"step": 3, "lo', "[1, 2]", '{"loss": 1.0}', '{"step": true}'])
+def test_a_line_that_is_no_row_of_metrics_is_named(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1, "loss": 2.0}\n\n' + line + "\n")
+    with pytest.raises(InputError, match=r"metrics\.jsonl, line 3: not .*; take the line out"):
+        read_metrics(path)
+
+
 def test_provenance_names_versions_and_inputs(tmp_path: Path) -> None:
     write_provenance(tmp_path, seed=3, world_size=2, inputs={"train": "48 ids"})
     there = json.loads((tmp_path / "provenance.json").read_text())

@@ -10,7 +10,7 @@ from ssl_isic.inspection.inspected import EMBEDDED, FILE, KINDS, NEAR, PIXELS, S
 from ssl_isic.inspection.page.charts import bar
 from ssl_isic.inspection.page.parts import joined, note, part, section, table, whole
 from ssl_isic.inspection.page.pictures import picture_sets
-from ssl_isic.inspection.scanning import State
+from ssl_isic.inspection.scanning import State, bytes_of
 from ssl_isic.inspection.sets import ImageSets, shared_between
 
 MOST_LISTED = 50
@@ -48,9 +48,12 @@ def unreadable(seen: Inspected) -> Markup:
 
 
 def _reason(seen: Inspected, index: int) -> str:
+    data = bytes_of(seen.pool, index)
+    if not data:
+        return "there are no bytes, or they cannot be read"
     try:
-        decode_rgb(seen.pool.read(index))
-    except (ImageDecodeError, OSError) as error:
+        decode_rgb(data)
+    except ImageDecodeError as error:
         return printable(str(error))
     return ""
 

@@ -13,6 +13,7 @@ from ssl_isic.data.decoding import ImageDecodeError, decode_rgb
 from ssl_isic.inspection.annotations import TARGET
 from ssl_isic.inspection.inspected import FOLD, Inspected, printable
 from ssl_isic.inspection.page.parts import joined, note, part, whole
+from ssl_isic.inspection.scanning import bytes_of
 from ssl_isic.inspection.sets import ImageSets
 
 SIDE_PX = 160
@@ -76,8 +77,8 @@ def _picture_set(seen: Inspected, own: NDArray[np.int64], tags: Sequence[tuple[s
 
 def _as_uri(seen: Inspected, index: int) -> str:
     try:
-        pixels = decode_rgb(seen.pool.read(index))
-    except (ImageDecodeError, OSError):
+        pixels = decode_rgb(bytes_of(seen.pool, index))
+    except ImageDecodeError:
         pixels = np.full((SIDE_PX, SIDE_PX, 3), 128, np.uint8)
     scale = SIDE_PX / max(pixels.shape[:2])
     if scale < 1:

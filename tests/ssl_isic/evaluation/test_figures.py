@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ssl_isic.contact_sheets import Picture
 from ssl_isic.data.decoding import decode_rgb
 from ssl_isic.data.images import ImagePool
 from ssl_isic.data.views import eval_view
@@ -18,7 +19,6 @@ from ssl_isic.evaluation.neighbours import nearest
 from ssl_isic.evaluation.patches import component_colours, patch_maps
 from ssl_isic.evaluation.sheets import BENIGN_RGB, MALIGNANT_RGB, neighbour_sheet, patch_sheet, query_rows
 from ssl_isic.evaluation.source import BackboneSource, Embedder, open_backbone
-from ssl_isic.pictures import Picture
 
 
 @pytest.mark.parametrize(

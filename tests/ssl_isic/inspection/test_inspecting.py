@@ -6,13 +6,15 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
 
-from ssl_isic.errors import InputError
+from ssl_isic.errors import EXIT_FOUND, InputError
 from ssl_isic.inspection.likeness import cosine_pairs
 from ssl_isic.survey import main
 
@@ -83,6 +85,23 @@ def test_an_out_that_is_a_file(clean: Any, capsys: pytest.CaptureFixture[str]) -
     assert clean.run() == 2
     assert capsys.readouterr().err.count("ssl-isic: ") == 1
     assert clean.out.read_text() == "mine"
+
+
+@pytest.mark.parametrize("kind", ["hdf5", "folder"])
+def test_an_image_that_cannot_be_read_has_its_line_on_the_page(
+    kind: str, tmp_path: Path, jpeg_of: Any, texture_of: Any
+) -> None:
+    images = tmp_path / "images"
+    if kind == "folder":
+        images.mkdir()
+        (images / "a.jpg").write_bytes(jpeg_of(texture_of(0)))
+        (images / "b.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    else:
+        with h5py.File(images, "w") as file:
+            file["a"] = np.void(jpeg_of(texture_of(0)))
+            file.create_group("b")
+    assert main([f"data.sources.here={images}", f"out={tmp_path / 'out'}", "data.workers=0"]) == EXIT_FOUND
+    assert "there are no bytes, or they cannot be read" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_a_second_run_reads_no_image_again(clean: Any, monkeypatch: pytest.MonkeyPatch) -> None:
