@@ -8,8 +8,9 @@ from collections.abc import Iterable
 
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional
 
-from finetune.last_layer import keep_logits_exact, last_layer
+from finetune.last_layer import keep_logits_exact, last_layers
 from finetune.losses import BCEConfig, FocalConfig, classification_loss
 from finetune.mixing import UNMIXED, MixingConfig, draw_from_torch, mixed
 from ssl_isic.backbones import BackboneConfig, build_backbone, check_input_size, normalization_of
@@ -53,16 +54,18 @@ class Classifier(Task):
         check_input_size(self.model, image_size, "image_size")
         self.normalize = normalization_of(self.model)
         keep_logits_exact(self.model)
-        last = last_layer(self.model)
-        nn.init.normal_(last.weight, std=0.01)
-        nn.init.constant_(last.bias, math.log(prior / (1 - prior)))
         if head.freeze_backbone:
             self.model.requires_grad_(False)
+        for last in last_layers(self.model):
+            nn.init.normal_(last.weight, std=0.01)
+            nn.init.constant_(last.bias, math.log(prior / (1 - prior)))
             last.requires_grad_(True)
+            if head.freeze_backbone:
+                last.register_forward_pre_hook(self._drop)
 
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
         if self.head_config.freeze_backbone:
-            self.model.eval()  # fixed features: batch norm keeps its statistics
+            self.model.eval()  # fixed features: batch norm keeps its statistics, and the network's own dropout rests
         images, target, weight = self.normalize(batch["views"][0]), batch["target"], batch["weight"]
         pairing = draw_from_torch(self.mixing_config, target, *images.shape[2:])
         if pairing is not None:
@@ -81,16 +84,22 @@ class Classifier(Task):
         return logits
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        last, rest = last_layer(self.model).parameters(), self.held_first()
-        return [*parameter_groups(last), *parameter_groups(rest, lr_scale=self.head_config.backbone_lr_scale)]
+        rest = self.held_first()
+        return [*parameter_groups(self._last()), *parameter_groups(rest, lr_scale=self.head_config.backbone_lr_scale)]
 
     def networks(self) -> list[nn.Module]:
         return [self.model]
 
     def held_first(self) -> Iterable[nn.Parameter]:
         """All but the last layer."""
-        last = set(last_layer(self.model).parameters())
+        last = set(self._last())
         return (parameter for parameter in self.model.parameters() if parameter not in last)
+
+    def _drop(self, _: nn.Module, features: tuple[Tensor]) -> Tensor:
+        return functional.dropout(features[0], self.head_config.dropout, self.training)
+
+    def _last(self) -> list[nn.Parameter]:
+        return [parameter for layer in last_layers(self.model) for parameter in layer.parameters()]
 
     def exported(self) -> nn.Module:
         return self.model

@@ -16,6 +16,7 @@ from ssl_isic.data.tables import match_ids, read_table, read_target, rows_hash
 from ssl_isic.errors import InputError
 
 MOST_MISSING_IMAGES = 0.01
+PATIENT = "patient_id"
 
 
 class LabelledConfig(CachedLoaderConfig, GroupColumns):
@@ -41,6 +42,8 @@ class Labelled:
     indices: NDArray[np.int64]
     target: NDArray[np.float64]
     groups: NDArray[np.str_]
+    patients: NDArray[np.str_] | None
+    """Column patient_id, where there is one."""
     fold: NDArray[np.int64]
     split: str
     """The hash of the folds' manifest, for provenance."""
@@ -100,7 +103,8 @@ def read_labelled(config: LabelledConfig, pool: ImagePool, source: str) -> Label
     indices = np.where(match.rows >= 0, match.rows + start, -1).astype(np.int64)
     refuse_leaking_split(split, pool, indices)
     check_folds(target, split.groups, split.fold)
-    return Labelled(ids, indices, target, split.groups, split.fold, split.provenance, notes)
+    patients = table[PATIENT].fillna(table["isic_id"]).to_numpy(np.str_) if PATIENT in table else None
+    return Labelled(ids, indices, target, split.groups, patients, split.fold, split.provenance, notes)
 
 
 def rows_outside(labelled: Labelled, fold: int) -> TrainingRows:

@@ -18,20 +18,25 @@ class Float32Linear(nn.Linear):
             return super().forward(features.float())
 
 
-def last_layer(model: nn.Module) -> nn.Linear:
-    """The linear layer with which a timm model ends. InputError where it ends in none: a backbone, or another kind of head."""
-    last = model.get_classifier()  # type: ignore[operator]
-    for module in last.modules():
-        if isinstance(module, nn.Linear):
-            return module
-    architecture = model.pretrained_cfg["architecture"]  # type: ignore[index]
-    raise InputError(
-        f"the {architecture} does not end in a linear layer, so it is no classifier; choose another network"
-    )
+def last_layers(model: nn.Module) -> list[nn.Linear]:
+    """The linear layers that make a timm model's logits: one, or several whose logits it averages, as distilled networks have.
+
+    Raises:
+        InputError: none, as in a backbone or where the head is of another kind.
+    """
+    heads = model.get_classifier()  # type: ignore[operator]
+    modules = [module for head in (heads if isinstance(heads, tuple) else (heads,)) for module in head.modules()]
+    found = [module for module in modules if isinstance(module, nn.Linear) and module.out_features == model.num_classes]
+    if not found:
+        architecture = model.pretrained_cfg["architecture"]  # type: ignore[index]
+        raise InputError(
+            f"the {architecture} does not end in a linear layer, so it is no classifier; choose another network"
+        )
+    return found
 
 
 def keep_logits_exact(model: nn.Module) -> None:
-    """Let the last layer of `model` compute in float32. Its weights stay what and where they are."""
-    last = last_layer(model)
-    if type(last) is nn.Linear:
-        last.__class__ = Float32Linear
+    """Let the last layers of `model` compute in float32. Their weights stay what and where they are."""
+    for last in last_layers(model):
+        if type(last) is nn.Linear:
+            last.__class__ = Float32Linear

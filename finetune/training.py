@@ -308,8 +308,12 @@ def _write_reports(
     with atomic_write(run_dir / "folds_report.csv") as temporary:
         report.to_csv(temporary, index=False)
     print(report.to_string(index=False, float_format=lambda value: f"{value:.4f}"))
-    group_of = dict(zip(labelled.ids, labelled.groups.tolist(), strict=True))
-    groups = np.array([group_of[identifier] for identifier in oof["isic_id"]])
+    models = [f"fold-{fold}/model" for fold in folds]
+    write_ensemble(run_dir, models, labelled.prevalence, config.image_size, config.data)
+    row_of = {identifier: row for row, identifier in enumerate(labelled.ids)}
+    rows = np.array([row_of[identifier] for identifier in oof["isic_id"]])
+    groups = labelled.groups[rows] if len(np.unique(labelled.groups[rows])) > 1 else None
+    resampled = "rows, since all are of one group" if groups is None else "groups"
     target, score = oof["target"].to_numpy(float), oof["p_malignant"].to_numpy(float)
     summary: dict[str, Any] = {"rows": len(oof), "positives": int(target.sum())}
     for name, metric in (("pauc", partial_auc), ("auc", roc_auc)):
@@ -317,14 +321,14 @@ def _write_reports(
         ends = {"value": interval.value, "low": interval.low, "high": interval.high, "sd": interval.sd}
         summary[name] = {**ends, "mean_of_folds": float(report[f"last_{name}"].mean())}
         print(
-            f"out-of-fold {name} {interval.value:.4f} [{interval.low:.4f}, {interval.high:.4f}] (95 % bootstrap over groups); "
-            f"mean of the folds {summary[name]['mean_of_folds']:.4f}"
+            f"out-of-fold {name} {interval.value:.4f} [{interval.low:.4f}, {interval.high:.4f}] "
+            f"(95 % bootstrap over {resampled}); mean of the folds {summary[name]['mean_of_folds']:.4f}"
         )
-    if np.unique(groups, return_counts=True)[1].max() > TOP_K:
-        summary["top_15_sensitivity"] = top_k_sensitivity(target, score, groups, TOP_K)
-        print(
-            f"{summary['top_15_sensitivity']:.4f} of the malignant are among the {TOP_K} highest scores of their group"
-        )
+    if labelled.patients is not None:
+        patients = labelled.patients[rows]
+        if np.unique(patients, return_counts=True)[1].max() > TOP_K:
+            found = summary["top_15_sensitivity"] = top_k_sensitivity(target, score, patients, TOP_K)
+            print(f"{found:.4f} of the malignant are among the {TOP_K} highest scores of their patient")
     _, order = _rows_and_order(config, labelled, folds[0], extra.get(folds[0]))
     if isinstance(order, BalancedOrder):
         steps = total_steps(_with_the_steps_of_labels_alone(config, labelled, folds[0], order).loop, order)
@@ -332,8 +336,6 @@ def _write_reports(
         summary["distinct_negatives_shown"], summary["negatives"] = shown, negatives
         print(f"the model of fold {folds[0]} has seen {shown} of {negatives} different negatives")
     write_json(run_dir / "summary.json", summary)
-    models = [f"fold-{fold}/model" for fold in folds]
-    write_ensemble(run_dir, models, labelled.prevalence, config.image_size, config.data)
 
 
 def _fold_row(run_dir: Path, fold: int, oof: pd.DataFrame) -> dict[str, Any]:

@@ -6,6 +6,7 @@ A saved backbone is a folder `model.safetensors` + `config.json` as timm writes 
 
 import difflib
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,8 @@ from ssl_isic.files import atomic_folder
 from ssl_isic.saved_weights import (
     KEY,
     TIMM,
-    check_weights,
     folder_settings,
+    misfit,
     pixel_statistics,
     read_weights,
     weights_hash,
@@ -98,16 +99,31 @@ def build_backbone(config: BackboneConfig, image_size: int, num_classes: int = 0
     state = None
     if config.weights is not None and config.weights != TIMM:
         state = read_weights(config.weights)
-        check_weights(config.weights, timm.create_model(config.model), config.model, state)
+        _check_weights(config, state, image_size)
+    options: dict[str, Any] = {"num_classes": num_classes, "pretrained": config.weights is not None}
+    if state is not None:
+        options["pretrained_cfg_overlay"] = {"state_dict": state}
+    if drop_rate:
+        options["drop_rate"] = drop_rate
     try:
-        model = _create(config, image_size, num_classes, drop_rate, state)
+        model = _create(config, image_size, **options)
     except (OSError, RuntimeError, ValueError) as error:
         if config.weights != TIMM:
             raise
+        said = str(error).strip().splitlines()
+        if said[0].startswith("Error(s) in loading state_dict"):
+            raise InputError(
+                f"{KEY}: timm's own for {config.model} do not fit images of {image_size} px ({said[-1].strip()}); "
+                "choose the size that they were trained at"
+            ) from None
         raise InputError(
-            f"backbone.weights: timm's own for {config.model} cannot be fetched ({str(error).strip().splitlines()[0]}); "
-            "give a file of them"
+            f"{KEY}: timm's own for {config.model} cannot be fetched ({said[0]}); give a file of them"
         ) from None
+    if len(list(model.parameters())) < len(list(model.named_parameters(remove_duplicate=False))):
+        raise InputError(
+            f"backbone.model={config.model} uses one tensor in several layers, which its file of weights could not say; "
+            "choose another network"
+        )
     if state is not None and config.weights is not None:
         model.pretrained_cfg.pop("state_dict")  # type: ignore[union-attr,operator]
         model.pretrained_cfg.update(pixel_statistics(config.weights))  # type: ignore[union-attr,operator]
@@ -214,38 +230,47 @@ def _check_architecture(model: str) -> None:
         raise InputError(f"backbone.model: timm has no {model}; try one of {', '.join(near) or 'timm.list_models()'}")
 
 
-def _create(
-    config: BackboneConfig, image_size: int, num_classes: int, drop_rate: float, state: dict[str, Tensor] | None
-) -> nn.Module:
-    options: dict[str, Any] = {"num_classes": num_classes, "pretrained": config.weights is not None}
-    if state is not None:
-        options["pretrained_cfg_overlay"] = {"state_dict": state}
-    if drop_rate:
-        options["drop_rate"] = drop_rate
-    if config.drop_path:
-        options["drop_path_rate"] = config.drop_path
-    # a ViT takes several sizes if told to, other transformers one, and a convolutional net does not know these words
-    one_size = {"img_size": image_size}
-    for sizes in ({**one_size, "dynamic_img_size": True}, one_size):
+def _check_weights(config: BackboneConfig, state: dict[str, Tensor], image_size: int) -> None:
+    weights, name = str(config.weights), config.model
+    wrong = misfit(state, _create(config, image_size, num_classes=0))
+    if not wrong:
+        return
+    settings = folder_settings(weights)
+    as_made: Any = settings.get("pretrained_cfg") or _without_weights(config).pretrained_cfg
+    try:
+        trained_at = int(as_made["input_size"][-1])
+    except (KeyError, IndexError, TypeError, ValueError):
+        trained_at = image_size
+    if trained_at != image_size and not misfit(state, _create(config, trained_at, num_classes=0)):
+        raise InputError(
+            f"{KEY}: {weights} was trained on images of {trained_at} px and does not fit {image_size} px: {wrong}; "
+            f"choose {trained_at} px"
+        )
+    architecture = settings.get("architecture", "its own")
+    raise InputError(f"{KEY}: {weights} is not of a {name}: {wrong}; set backbone.model to {architecture}")
+
+
+def _create(config: BackboneConfig, image_size: int, **options: Any) -> nn.Module:
+    # a ViT takes several sizes if told to, other transformers one, and a convolutional net does not know these words;
+    # some networks drop paths unless told not to, and some do not know that word either
+    sizes: list[dict[str, Any]] = [{"img_size": image_size, "dynamic_img_size": True}, {"img_size": image_size}, {}]
+    depths: list[dict[str, Any]] = [{"drop_path_rate": config.drop_path}, *([] if config.drop_path else [{}])]
+    for depth, size in product(depths, sizes):
         try:
-            model: nn.Module = timm.create_model(config.model, **sizes, **options)
-        except TypeError:
+            model: nn.Module = timm.create_model(config.model, **size, **depth, **options)
+        except TypeError as error:
+            refused = error
             continue
         except AssertionError as error:
             raise InputError(
                 f"{config.model} does not take images of {image_size} px: {error}; choose another size"
             ) from None
-        break
-    else:
-        try:
-            model = timm.create_model(config.model, **options)
-        except TypeError as error:
-            if "drop_path_rate" not in str(error):
-                raise
-            raise InputError(
-                f"backbone.drop_path={config.drop_path:g}: {config.model} has no stochastic depth; set backbone.drop_path=0"
-            ) from None
-    return model
+        return model
+    if "drop_path_rate" not in str(refused):
+        raise refused
+    raise InputError(
+        f"backbone.drop_path={config.drop_path:g}: {config.model} has no stochastic depth; set backbone.drop_path=0"
+    )
 
 
 def _checkpoint_gradients(model: nn.Module, name: str) -> None:

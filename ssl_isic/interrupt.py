@@ -70,10 +70,17 @@ class StopAgreement:
             return arrived
         if step < self._next:
             return False
+        return self._asked_of_all(arrived, step)
+
+    def at_the_end(self, arrived: bool, step: int) -> bool:
+        """As `reached`, after the last `step`, whenever the ranks were asked last."""
+        return arrived if self._accelerator.num_processes == 1 else self._asked_of_all(arrived, step)
+
+    def _asked_of_all(self, arrived: bool, step: int) -> bool:
         now = time.monotonic()
         ours = torch.tensor([float(arrived), now - self._asked_at], device=self._accelerator.device)
         stopping, passed_s = self._accelerator.reduce(ours, reduction="sum").tolist()
-        step_s = passed_s / self._accelerator.num_processes / (step - self._asked)
+        step_s = passed_s / self._accelerator.num_processes / max(1, step - self._asked)
         self._asked, self._asked_at = step, now
         self._next = step + max(1, int(ASKED_EVERY_S / max(step_s, 1e-3)))
         return bool(stopping)

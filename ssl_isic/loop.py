@@ -245,6 +245,10 @@ def fit(
                     f"stopped after step {progress.step} of {total}; saved in {folder}; "
                     "run the same command again to go on from there"
                 )
+        if agreement.at_the_end(stop.arrived, progress.step):
+            raise InterruptedRun(
+                f"stopped after the last of {total} steps; saved in {folder}; run the same command again to go on from there"
+            )
     exported = network.current()
     accelerator.free_memory()
     return exported.to(memory_format=torch.contiguous_format)  # as weights files want them

@@ -143,24 +143,18 @@ def pixel_statistics(weights: str) -> dict[str, tuple[float, ...]]:
     return statistics
 
 
-def check_weights(weights: str, model: nn.Module, name: str, state: dict[str, Tensor]) -> None:
-    """Position embeddings may have another size (timm resamples them), the classifier may be another; all else must fit.
+def misfit(state: dict[str, Tensor], model: nn.Module) -> str:
+    """Why `state` cannot be the weights of `model`, a timm network without a classifier; nothing where it can.
 
-    Raises:
-        InputError: `state`, of `weights`, is not of `model`, a timm network called `name`.
+    What timm resizes for `model`, such as most position embeddings, may be of another size.
     """
-    classifier = model.pretrained_cfg["classifier"]  # type: ignore[index]
-    heads = tuple(f"{head}." for head in ([classifier] if isinstance(classifier, str) else classifier or ()))
-    own = {key: value.shape for key, value in model.state_dict().items() if not key.startswith(heads)}
+    own = {key: value.shape for key, value in model.state_dict().items()}
     state = _as_timm_names_them(state, model)
     missing = sorted(own.keys() - state.keys())
-    other = [key for key in own if key in state and "pos_embed" not in key and own[key] != state[key].shape]
-    if missing or other:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        wrong = f"it lacks {missing[0]}{more}" if missing else f"its {other[0]} has another shape"
-        architecture = folder_settings(weights).get("architecture")
-        its_own = "its own" if architecture is None else str(architecture)
-        raise InputError(f"{KEY}: {weights} is not of a {name}: {wrong}; set backbone.model to {its_own}")
+    if missing:
+        return f"it lacks {missing[0]}" + (f" and {len(missing) - 1} more" if len(missing) > 1 else "")
+    other = [key for key in own if own[key] != state[key].shape]
+    return f"its {other[0]} has another shape" if other else ""
 
 
 def _file_of(weights: str) -> Path:

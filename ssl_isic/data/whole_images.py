@@ -14,11 +14,12 @@ from ssl_isic.data.images import ImagePool
 from ssl_isic.data.loading import Batch
 from ssl_isic.data.parcels import Packing, parcels
 from ssl_isic.data.steps.step import Image
+from ssl_isic.data.store import UnreadableImage
 from ssl_isic.data.workers import LoaderConfig
 
 
 class EvaluationImages(Dataset[tuple[Image, bool]]):
-    """Each image once, whole. An image that is missing (index -1) or does not decode comes back black and not `readable`.
+    """Each image once, whole. One that is missing (index -1), cannot be read or does not decode is black and not `readable`.
 
     `view` makes an image of `size` x `size` px; `shown` is what `decode_rgb` may rely on. `cleaning` names what is done to
     each image first; it is then decoded whole.
@@ -44,7 +45,7 @@ class EvaluationImages(Dataset[tuple[Image, bool]]):
             if self.indices[row] < 0:
                 raise ImageDecodeError("no image")
             pixels = clean(decode_rgb(self.pool.read(int(self.indices[row])), self.shown), self.cleaning)
-        except ImageDecodeError:
+        except (ImageDecodeError, UnreadableImage):
             return np.zeros((self.size, self.size, 3), np.uint8), False
         return self.view(pixels), True
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from finetune.classifier import Classifier, HeadConfig
 from finetune.ensemble import SavedClassifier
@@ -104,6 +104,29 @@ def test_a_frozen_backbone_moves_its_last_layer_only(model: str) -> None:
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     head = classifier.model.pretrained_cfg["classifier"]  # type: ignore[index]
     assert moved == {f"{head}.weight", f"{head}.bias"}
+
+
+def test_features_are_dropped_before_the_last_layer_of_a_frozen_backbone() -> None:
+    classifier, batch = build(freeze_backbone=True, dropout=0.5).train(), batch_of(8)
+    nn.init.normal_(classifier.model.get_classifier().weight)  # type: ignore[operator]
+    one, other = (classifier(batch, 0)["loss"].item() for _ in range(2))
+    assert one != other
+    scores = [classifier.eval().logits(batch["views"][0]) for _ in range(2)]
+    assert torch.equal(*scores)
+
+
+@pytest.mark.parametrize("model", ["repvit_m0_9", "deit_tiny_distilled_patch16_224", "caformer_s18"])
+def test_heads_of_several_layers_start_at_the_prior_and_learn(model: str) -> None:
+    torch.manual_seed(0)
+    classifier = Classifier(HeadConfig(dropout=0), BCEConfig(), BackboneConfig(model=model), 32, 0.1).eval()
+    batch = batch_of(8)
+    logits = classifier.logits(batch["views"][0])
+    assert 0.05 < torch.sigmoid(logits).mean().item() < 0.2
+    assert len(logits.unique()) == 8
+    classifier(batch, 0)["loss"].backward()
+    stem = next(parameter for parameter in classifier.parameters() if parameter.ndim == 4)
+    assert stem.grad is not None
+    assert stem.grad.any()
 
 
 @pytest.mark.parametrize("model", ["test_resnet", "test_vit"])

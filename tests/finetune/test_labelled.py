@@ -47,6 +47,8 @@ def test_each_row_finds_its_image_in_its_own_source(labelled_files: Any) -> None
     assert labelled.target.tolist() == labelled_files.target.tolist()
     assert labelled.fold.tolist() == labelled_files.fold.tolist()
     assert labelled.prevalence == 8 / 36
+    assert labelled.patients is not None
+    assert labelled.patients.tolist() == labelled_files.groups
     assert labelled.notes == [
         f"12 images of {labelled_files.images} are not in {labelled_files.table}: they are not used"
     ]

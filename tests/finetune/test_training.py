@@ -185,6 +185,20 @@ def test_the_models_are_listed_with_what_prediction_needs(finetuned: Path, label
     assert "top_15_sensitivity" not in summary, "no patient has more images"
 
 
+def test_a_fold_of_one_clinic_has_its_report_and_its_models(
+    tmp_path: Path, labelled_files: Any, tiny_finetune: list[str]
+) -> None:
+    table, folds = tmp_path / "table.csv", tmp_path / "folds.csv"
+    clinics = [f"clinic {fold}" for fold in labelled_files.fold]
+    pd.read_csv(labelled_files.table).assign(clinic=clinics).to_csv(table, index=False)
+    pd.read_csv(labelled_files.folds).assign(group=clinics).to_csv(folds, index=False)
+    words = [f"data.table={table}", f"data.folds={folds}", "data.group=clinic", "folds=[0]", "loop.epochs=1"]
+    assert main([f"run_dir={tmp_path / 'run'}", *tiny_finetune, *words]) == 0
+    assert json.loads((tmp_path / "run" / "models.json").read_text())["models"] == ["fold-0/model"]
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert 0 <= summary["auc"]["low"] < summary["auc"]["high"] <= 1
+
+
 def test_a_finished_run_is_not_trained_again(
     tmp_path: Path, finetuned: Path, tiny_finetune: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

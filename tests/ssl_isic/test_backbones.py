@@ -197,6 +197,51 @@ def test_an_architecture_may_be_named_with_the_tag_of_its_weights() -> None:
     assert build_backbone(BackboneConfig(model="resnet18.a1_in1k"), 32).num_features == 512
 
 
+@pytest.mark.parametrize(
+    "model",  # heads of several layers, biases and layers for one size of images
+    ["levit_128s", "repvit_m0_9", "efficientformerv2_s0", "shvit_s1", "gmixer_12_224", "pit_ti_224"],
+)
+def test_what_was_saved_is_opened_again_at_its_size(model: str, tmp_path: Path) -> None:
+    if not timm.is_model(model):
+        pytest.skip(f"this timm has no {model}")
+    first = build_backbone(BackboneConfig(model=model), 96)
+    save_backbone(first, tmp_path / "backbone", 96)
+    again = build_backbone(BackboneConfig(weights=str(tmp_path / "backbone")), 96).state_dict()
+    assert all(torch.equal(value, again[name]) for name, value in first.state_dict().items())
+
+
+@pytest.mark.parametrize("file", ["", "model.safetensors"])
+def test_weights_for_another_size_are_one_line(file: str, tmp_path: Path) -> None:
+    side = 224 if file else 96  # of a file alone the network's own size is known
+    save_backbone(build_backbone(BackboneConfig(model="levit_128s"), side), tmp_path / "backbone", side)
+    config = BackboneConfig(model="levit_128s", weights=str(tmp_path / "backbone" / file))
+    with pytest.raises(InputError, match=rf"was trained on images of {side} px and .* choose {side} px") as refused:
+        build_backbone(config, 128)
+    assert "\n" not in str(refused.value)
+
+
+def test_timms_weights_for_another_size_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_large(*_: object, **__: object) -> None:
+        raise RuntimeError("Error(s) in loading state_dict for Levit:\n\tsize mismatch for bias")
+
+    monkeypatch.setattr(timm, "create_model", too_large)
+    with pytest.raises(InputError, match=r"do not fit images of 96 px \(size mismatch for bias\); choose the size"):
+        build_backbone(BackboneConfig(model="levit_128s", weights="timm"), 96)
+
+
+def test_paths_are_dropped_where_that_is_set_and_nowhere_else() -> None:
+    images = torch.randn(8, 3, 32, 32)
+    for drop_path in (0.0, 0.5):
+        torch.manual_seed(0)
+        network = build_backbone(BackboneConfig(model="nest_tiny", drop_path=drop_path), 32).train()  # timm's own: 0.5
+        assert torch.equal(network(images), network(images)) == (drop_path == 0)
+
+
+def test_a_network_with_a_tensor_in_two_places_is_refused() -> None:
+    with pytest.raises(InputError, match="coat_tiny uses one tensor in several layers"):
+        build_backbone(BackboneConfig(model="coat_tiny"), 64)
+
+
 def test_weights_that_cannot_be_fetched_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(*_: object, **options: object) -> None:
         assert options["pretrained"]

@@ -159,6 +159,25 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(
     assert whole[-1]["loss"] == parts[-1]["loss"]
 
 
+def test_a_stop_in_the_last_look_is_one_and_the_next_command_finishes(
+    tmp_path: Path, lesions: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look(_: nn.Module) -> Iterator[tuple[str, float]]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        yield "seen", 1.0
+
+    looking = {"evaluate": look, "evaluate_every": 0, "evaluate_first": False}
+    config = config_of(tmp_path / "run", lesions, SIMCLR, epochs=1, workers=0)
+    with monkeypatch.context() as patch:
+        patch.setattr(ssl_isic.pretraining, "fit", lambda *known, **named: fit(*known, **{**named, **looking}))
+        with pytest.raises(InterruptedRun, match=r"after the last of 6 steps; saved in .*run the same command again"):
+            pretrain(config)
+    assert not (tmp_path / "run" / "backbone").exists()
+    pretrain(config)
+    pretrain(config_of(tmp_path / "whole", lesions, SIMCLR, epochs=1, workers=0))
+    assert_same_bits(final_weights(tmp_path / "run"), final_weights(tmp_path / "whole"))
+
+
 def test_a_stop_does_not_wait_for_a_look_which_is_taken_when_the_run_goes_on(
     tmp_path: Path, lesions: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

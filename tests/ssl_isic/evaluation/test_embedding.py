@@ -109,6 +109,17 @@ def test_an_image_that_cannot_be_read_keeps_its_row_as_zeros_and_is_named(
     assert f"2 images are missing or do not decode and have zeros, the first is {ids[1]}" in capsys.readouterr().out
 
 
+def test_a_file_that_cannot_be_opened_has_zeros_too(
+    tmp_path: Path, backbone_folder: Path, lesion_jpegs: dict[str, bytes]
+) -> None:
+    folder, (first, second) = tmp_path / "images", list(lesion_jpegs)[:2]
+    folder.mkdir()
+    (folder / f"{first}.jpg").write_bytes(lesion_jpegs[first])
+    (folder / f"{second}.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    assert main([f"backbone={backbone_folder}", f"images={folder}", f"out={tmp_path / 'f.npy'}", "workers=0"]) == 0
+    assert pd.read_csv(tmp_path / "f.ids.csv")["readable"].tolist() == [True, False]
+
+
 def test_images_none_of_which_decodes_are_refused(
     tmp_path: Path, backbone_folder: Path, write_hdf5: WriteHdf5, capsys: pytest.CaptureFixture[str]
 ) -> None:
