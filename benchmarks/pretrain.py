@@ -3,7 +3,8 @@
     python benchmarks/pretrain.py images=isic2024-train-image.hdf5 out=runs/pretrain-speed
     python benchmarks/pretrain.py images=... 'ours={plain: [], compiled: [loop.compile=true]}' 'cases={simclr: 128}'
     python benchmarks/pretrain.py images=... 'cases={simclr: 1024, dino: 1024}' model=vit_small_patch16_224 size=128 \\
-        local_size=64 precision=bf16 workers=16 peak_tflops=989 'ours={plain: [], compiled: [loop.compile=true]}'  # H100, H200
+        local_size=64 precision=bf16 workers=16 steps=200 peak_tflops=989 \\
+        'ours={plain: [], compiled: [loop.compile=true]}'  # H100, H200; without a network add peer=false
 
 Ours and the peer take turns, in rounds, each run in a process of its own: ours as `accelerate launch` starts it,
 lightly-train 0.18 in an environment of its own (made under `out`, unless `peer_python` names an interpreter). On a CPU,
@@ -13,7 +14,8 @@ lightly-train's user gets torch's default, all cores. Here both have `threads`.
 What is measured:
 - images/s: optimizer steps after `warmup_steps`, all that happens between them included: loading, logging, schedules. Neither
   saves a checkpoint or begins an epoch in between. Ours by the clock of its metrics.jsonl, the peer by that of its network.
-  A run goes on for as many steps as its workers read ahead, so that a batch is made for each step that is counted.
+  As many steps as workers read ahead are taken before those that are counted, since their batches were made while the first
+  step was slow, and after them, so that a batch is made for each that is counted.
 - views ready: the same loop of each on one batch that is there already, no workers (ours: `ready_views.py`, uint8 views on the
   device; the peer: noise of its views' shapes). Their ratio is the share of pure compute: what loading leaves of it.
 - an epoch over ISIC-2024's 401,059 images, by the images/s of the run.
@@ -108,6 +110,16 @@ class SpeedConfig(Config):
         """Batches that our workers, who read further ahead than the peer's, make before they are asked for."""
         return self.workers * LoaderConfig().prefetch
 
+    @property
+    def first_counted(self) -> int:
+        """Steps before those that are counted, whole tens, so that rows of the log need not be many."""
+        return -(-(self.warmup_steps + self.read_ahead) // 10) * 10
+
+    @property
+    def total(self) -> int:
+        """Steps of a run."""
+        return self.first_counted + self.steps + self.read_ahead
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -147,7 +159,7 @@ def main(argv: Sequence[str]) -> None:
 def write_jpegs(config: SpeedConfig) -> Path:
     """The first images of `config.images`, as many as the longest run takes, as a folder of files. Where there are too few,
     each stands there several times, under other names for the same file."""
-    needed = (config.warmup_steps + config.steps + config.read_ahead) * max(config.cases.values())
+    needed = config.total * max(config.cases.values())
     store = open_store(config.images)
     folder = config.out / f"jpegs-{needed}"
     if not folder.is_dir():
@@ -172,20 +184,25 @@ def make_peer(folder: Path) -> Path:
             f"torchvision=={torchvision.__version__.partition('+')[0]}",
         ]
         wanted = [f"lightly-train[timm]=={PEER_VERSION}", *pins]
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", *wanted], check=True)
+        try:
+            subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+            subprocess.run([str(python), "-m", "pip", "install", "--quiet", *wanted], check=True)
+        except subprocess.CalledProcessError as error:
+            raise InputError(
+                f"{wanted[0]} could not be installed ({error.cmd[1]} ended with {error.returncode}); name an interpreter that "
+                "has it by peer_python=..., or leave it out with peer=false"
+            ) from None
         (folder / "ready").touch()
     return python
 
 
 def measure_ours(config: SpeedConfig, name: str, folder: Path, method: Method, batch_size: int) -> Measured:
     """Train with ours, loading and with views ready."""
-    total = config.warmup_steps + config.steps + config.read_ahead
-    epochs = total / (sum(1 for _ in folder.iterdir()) // batch_size)
+    epochs = config.total / (sum(1 for _ in folder.iterdir()) // batch_size)
     words = [*AS_PEER[method], f"data.sources.images={folder}", f"data.workers={config.workers}"]
     words += [f"backbone.model={config.model}", "views.preset=paper", f"views.size={config.size}"]
     words += [f"views.local_size={config.local_size}", f"loop.batch_size={batch_size}", f"loop.epochs={epochs}"]
-    words += [f"loop.log_every={gcd(config.warmup_steps, config.steps)}", "loop.save_every=0", "monitor.images=0"]
+    words += [f"loop.log_every={gcd(config.first_counted, config.steps)}", "loop.save_every=0", "monitor.images=0"]
     words += [f"loop.mixed_precision={config.precision}"]
     words += [f"method.local_crops={config.local_crops}"] if method == "dino" else []
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1"]
@@ -198,7 +215,7 @@ def measure_ours(config: SpeedConfig, name: str, folder: Path, method: Method, b
             run_child([*launch, str(script), f"run_dir={run_dir}", *words, *config.ours[name]], run_dir, os.environ)
         )
         rows = [row for row in read_metrics(run_dir / "metrics.jsonl") if "images_per_s" in row]
-        counted = [row for row in rows if config.warmup_steps <= row["step"] <= config.warmup_steps + config.steps]
+        counted = [row for row in rows if 0 <= row["step"] - config.first_counted <= config.steps]
         images = [(after["step"] - before["step"]) * batch_size for before, after in pairwise(counted)]
         seconds = sum(count / row["images_per_s"] for count, row in zip(images, counted[1:], strict=True))
         speeds.append(sum(images) / seconds)
@@ -220,7 +237,7 @@ def measure_peer(config: SpeedConfig, python: Path, folder: Path, method: Method
     ]
     words += ["--image-size", str(config.size), "--local-size", str(config.local_size)]
     words += ["--local-crops", str(config.local_crops), "--epochs", "1"]
-    words += ["--steps", str(config.warmup_steps + config.steps + config.read_ahead), "--precision", config.precision]
+    words += ["--steps", str(config.total), "--precision", config.precision]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment["OMP_NUM_THREADS"] = str(config.threads)
     script = HERE / "peers" / "lightly_train_speed.py"
@@ -233,7 +250,7 @@ def measure_peer(config: SpeedConfig, python: Path, folder: Path, method: Method
             run_child([str(python), str(script), str(folder), str(times), *options], times.parent, environment)
         )
         clock = json.loads(times.read_text())
-        started_s = clock["started_s"][config.warmup_steps :]
+        started_s = clock["started_s"][config.first_counted :]
         speeds.append(config.steps * batch_size / (started_s[config.steps] - started_s[0]))
     return Measured(*speeds, peaks[0], clock["device_bytes"])
 

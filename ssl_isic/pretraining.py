@@ -150,7 +150,8 @@ def _prepared(config: PretrainConfig) -> _Prepared:
         *task.remarks(),
         held_out.remark(config.monitor, pool.images),
         f"batch {config.loop.batch_size} = micro-batch {micro_batch} x world size {accelerator.num_processes} x "
-        f"accumulate {config.loop.accumulate}",
+        f"accumulate {config.loop.accumulate}, on {accelerator.device.type} in "
+        f"{accelerator.mixed_precision.replace('no', 'float32')}",
     ]
     return _Prepared(config, accelerator, pool, inputs, held_out, views, order, dataset, task, guard, lines)
 

@@ -12,6 +12,10 @@ os.environ.setdefault(
     "NO_ALBUMENTATIONS_UPDATE", "1"
 )  # before it is imported: it would ask the network for its newest version
 
+os.environ.setdefault(
+    "ACCELERATE_USE_CPU", "true"
+)  # bits are compared, and of a GPU's sums some have no order of their own; tests of a GPU take it away
+
 import h5py
 import numpy as np
 import pandas as pd

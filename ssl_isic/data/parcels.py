@@ -26,7 +26,8 @@ from ssl_isic.data.workers import LoaderConfig, started_by, worker_options
 from ssl_isic.errors import InputError
 
 Shape = tuple[int, ...]
-MOST_BYTES = 2 << 30
+MOST_BYTES = 4 << 30
+"""Of all blocks together, unless each worker would have less than two: it fills one while the other is copied."""
 BEING_USED = 2
 """Batches of a worker that may be in use beyond those made ahead: one that trains, one that is taken."""
 
@@ -38,7 +39,7 @@ class Blocks:
     _numbers = count()
 
     def __init__(self, loader: LoaderConfig, size: int) -> None:
-        each = max(1, min(loader.prefetch + BEING_USED, MOST_BYTES // (loader.workers * size)))
+        each = max(2, min(loader.prefetch + BEING_USED, MOST_BYTES // (loader.workers * size)))
         self._pixels = SharedArray((loader.workers, each, size), np.uint8)
         self._taken = shared_zeros((loader.workers, each), np.bool_)
         self.number = next(self._numbers)

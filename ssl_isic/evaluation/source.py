@@ -97,7 +97,7 @@ class Embedder(nn.Module):
     """uint8 pixels (B, h, w, 3) on the device of the backbone to float32 features (B, D).
 
     In float32 whatever the launcher's precision: a global pool in bf16 gives features of 8 bits, whose rounding is in every
-    spectrum and cosine.
+    spectrum and cosine. On a GPU convolutions round their factors to TF32's 10 bits, as torch has it by default.
     """
 
     def __init__(self, backbone: nn.Module) -> None:

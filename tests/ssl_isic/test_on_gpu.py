@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -144,7 +145,11 @@ def test_a_run_on_a_gpu_looks_stops_and_goes_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Not to the last bit: some of a GPU's sums have no order of their own."""
-    AcceleratorState._reset_state()  # one precision a process is all that Accelerate knows
+    monkeypatch.delenv("ACCELERATE_USE_CPU", raising=False)
+    AcceleratorState._reset_state(
+        reset_partial_state=True
+    )  # one device and precision a process is all that Accelerate knows
+    assert Accelerator(mixed_precision=precision).device.type == "cuda"
     jpegs = list(lesion_jpegs.values())
     images = write_hdf5(tmp_path / "many.hdf5", {f"ISIC_{k:07d}": jpegs[k % len(jpegs)] for k in range(720)})
 
@@ -159,3 +164,4 @@ def test_a_run_on_a_gpu_looks_stops_and_goes_on(
     pretrain(config("whole"))
     assert losses_of(tmp_path / "stopped") == pytest.approx(losses_of(tmp_path / "whole"), rel=0.05)
     assert any("held_out_uniformity" in row for row in read_metrics(tmp_path / "stopped" / "metrics.jsonl"))
+    AcceleratorState._reset_state(reset_partial_state=True)

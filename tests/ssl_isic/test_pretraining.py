@@ -271,7 +271,7 @@ def test_an_image_that_two_sources_have_is_trained_on_once_and_the_run_says_so(
 ) -> None:
     assert pretrain.main([*words, f"data.sources.again={lesions}", "loop.batch_size=24", "loop.epochs=1"]) == 0
     said = capsys.readouterr().out
-    assert "batch 24 = micro-batch 24 x world size 1 x accumulate 1" in said
+    assert "batch 24 = micro-batch 24 x world size 1 x accumulate 1, on cpu in float32" in said
     assert "48 images are left out: an earlier source has an image of the same isic_id" in said
     assert "48 images of 2 sources, 0 held out" in said
     rows = [row for row in read_metrics(tmp_path / "run" / "metrics.jsonl") if "negatives" in row]

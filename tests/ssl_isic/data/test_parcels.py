@@ -141,8 +141,8 @@ def test_memory_on_a_disk_is_shared_by_fork_and_spawn(tmp_path: Path) -> None:
 
 
 def test_blocks_stay_below_their_limit() -> None:
-    blocks = Blocks(LoaderConfig(workers=4, prefetch=4), 200 << 20)
-    assert blocks._pixels.values.shape[:2] == (4, 2)
+    blocks = Blocks(LoaderConfig(workers=4, prefetch=4), 340 << 20)
+    assert blocks._pixels.values.shape[:2] == (4, 3)
 
 
 class Failing:
