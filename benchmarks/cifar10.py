@@ -99,7 +99,7 @@ def main(argv: Sequence[str]) -> None:
     run_dir = config.out / f"simclr-{config.seed}"
     words = [f"run_dir={run_dir}", f"seed={config.seed}", f"data.sources.cifar10={files['train']}"]
     words += [f"data.workers={config.workers}", "backbone.model=cifar_resnet18"]
-    words += [f"views.preset={HERE / 'cifar10-views.yaml'}", f"views.size={SIZE}", "views.global_scale=[0.08,1]"]
+    words += [f"views.preset={HERE / 'cifar10-views.yaml'}", f"views.size={SIZE}"]
     words += ["method.name=simclr", "method.temperature=0.5", "method.head_layers=2", "method.hidden_size=512"]
     words += ["optim.name=sgd", "optim.lr=0.06", "optim.lr_batch_size=128", "optim.weight_decay=5e-4", "optim.end_lr=0"]
     words += ["optim.warmup_epochs=0", "loop.clip_norm=null"]

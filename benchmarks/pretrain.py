@@ -201,6 +201,7 @@ def measure_ours(config: SpeedConfig, name: str, folder: Path, method: Method, b
     epochs = config.total / (sum(1 for _ in folder.iterdir()) // batch_size)
     words = [*AS_PEER[method], f"data.sources.images={folder}", f"data.workers={config.workers}"]
     words += [f"backbone.model={config.model}", "views.preset=paper", f"views.size={config.size}"]
+    words += ["views.global_scale=null", "views.local_scale=null"]  # the paper's, as the peer has them
     words += [f"views.local_size={config.local_size}", f"loop.batch_size={batch_size}", f"loop.epochs={epochs}"]
     words += [f"loop.log_every={gcd(config.first_counted, config.steps)}", "loop.save_every=0", "monitor.images=0"]
     words += [f"loop.mixed_precision={config.precision}"]

@@ -30,7 +30,11 @@ class FolderStore(JpegStore):
         found = [file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES]
         files = [file for file in found if not is_litter(file.relative_to(path).as_posix())]
         if not files:
-            raise InputError(f"{path} holds no .jpg, .jpeg or .png files")
+            tar = next(path.glob("*.tar"), None)
+            shards = (
+                f"; {tar.name} is read only with the shards.json that `ssl-isic shards` writes beside it" if tar else ""
+            )
+            raise InputError(f"{path} holds no .jpg, .jpeg or .png files{shards}")
         try:
             names = [str(file.relative_to(path)).encode() for file in files]
         except UnicodeEncodeError as error:

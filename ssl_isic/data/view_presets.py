@@ -73,8 +73,13 @@ def views_of(preset: str, kind: Kind) -> MethodViews:
     return views
 
 
+def is_own(preset: str) -> bool:
+    """Whether a preset is a file of the user's."""
+    return preset.endswith((".yaml", ".yml"))
+
+
 def _path_of(preset: str, kind: Kind) -> Path:
-    if preset.endswith((".yaml", ".yml")):
+    if is_own(preset):
         if not Path(preset).is_file():
             raise InputError(f"no such file: {preset}; check views.preset")
         return Path(preset)

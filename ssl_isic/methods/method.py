@@ -12,7 +12,7 @@ from typing import ClassVar, Literal, NamedTuple
 from ssl_isic.backbones import BackboneConfig
 from ssl_isic.config import Config
 from ssl_isic.data.groups import Group
-from ssl_isic.data.view_presets import Kind
+from ssl_isic.data.view_presets import Kind, is_own
 from ssl_isic.data.views import SeededViews, ViewsConfig, crop_scales
 from ssl_isic.task import Task
 
@@ -135,8 +135,10 @@ def lars_defaults(end_lr: float) -> list[Default]:
 def crop_defaults(facts: DataFacts, kind: Kind, *, local: bool = False) -> list[Default]:
     """The scales of the crops: those of the preset for `kind`, and no crop with under half of its view's px a side.
 
-    `local` says whether the method has local crops.
+    `local` says whether the method has local crops. What a file of the user's says stands as it is.
     """
+    if is_own(facts.views.preset):
+        return []
     scales = crop_scales(facts.views.preset, kind)
     rule = f"the preset's, but {MIN_ZOOM:g} px or more for each px of the view; images are {facts.image_px:.0f} px"
     defaults = []

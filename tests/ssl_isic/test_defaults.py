@@ -138,6 +138,8 @@ def test_small_images_are_not_cropped_to_a_blur() -> None:
     assert large["views.global_scale"] == (0.08, 1.0)
     tiny = values(crop_defaults(facts(views=paper, image_px=20.0), "simclr"))
     assert tiny["views.global_scale"] == (0.8, 1.0)
+    own = ViewsConfig(preset="my.yaml", size=96, local_size=48)
+    assert crop_defaults(facts(views=own, image_px=80.0), "simclr") == [], "what the user wrote stands"
 
 
 @pytest.mark.parametrize("sources", [["train"], ["train", "again"]])
