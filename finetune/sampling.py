@@ -14,7 +14,8 @@ from ssl_isic.errors import InputError
 class BalancedOrder:
     """An epoch is every positive once, and `negatives_per_positive` negatives for each of weight one in `weight` (N,).
 
-    A positive that counts half, as a pseudo-label does, draws half as many.
+    A positive that counts half, as a pseudo-label does, draws half as many. So many more are drawn that batches of
+    `batch_size` are full: what is left over of an epoch would not be shown, positives among it.
 
     The negatives are dealt from shuffled decks of all of them: none comes again before every other has come. A pure
     function of the epoch, as `ssl_isic.data.loading.Order` asks.
@@ -27,6 +28,7 @@ class BalancedOrder:
     weight: NDArray[np.float64]
     negatives_per_positive: float
     seed: int
+    batch_size: int = 1
 
     def __post_init__(self) -> None:
         if not self.positive.any() or self.positive.all():
@@ -38,7 +40,10 @@ class BalancedOrder:
 
     @property
     def _negatives_an_epoch(self) -> int:
-        return max(1, round(self.negatives_per_positive * float(self.weight[self.positive].sum())))
+        wanted = max(1, round(self.negatives_per_positive * float(self.weight[self.positive].sum())))
+        whole = wanted + int(self.positive.sum())
+        # an epoch that fills not one batch is refused, not filled with negatives
+        return wanted + (-whole % self.batch_size if whole >= self.batch_size else 0)
 
     def epoch(self, epoch: int) -> NDArray[np.int64]:
         """The rows of epoch `epoch`, positives and negatives mixed."""
@@ -49,7 +54,7 @@ class BalancedOrder:
         return np.random.default_rng([self.seed, 0, epoch]).permutation(rows)
 
     def distinct_negatives(self, steps: int, batch_size: int) -> int:
-        """How many different negatives the first `steps` batches show. What of an epoch fills no batch is not shown."""
+        """How many different negatives the first `steps` batches of `batch_size` show."""
         per_epoch = steps_per_epoch(self, batch_size)
         shown = np.zeros(len(self.positive), bool)
         for first in range(0, steps, per_epoch):

@@ -37,7 +37,7 @@ from ssl_isic.metrics import bootstrap, classification_metrics, partial_auc, roc
 from ssl_isic.optim import OptimConfig
 from ssl_isic.run_folder import open_run, read_metrics, write_provenance
 from ssl_isic.run_lock import training_in
-from ssl_isic.saved_weights import on_this_machine
+from ssl_isic.saved_weights import folder_settings, on_this_machine
 from ssl_isic.sharding import check_whole
 
 LABELLED = "labelled"
@@ -118,9 +118,22 @@ def started_run(config: FinetuneConfig, labelled: Labelled, inputs: Mapping[str,
             keep_views(config.run_dir, views)
             write_provenance(config.run_dir, config.seed, accelerator.num_processes, inputs)
         start_trackers(accelerator, config.run_dir, config)
-        for note in [*labelled.notes, *_cleaning_notes(config)]:
+        for note in [*labelled.notes, *_cleaning_notes(config), *_label_notes(config)]:
             accelerator.print(note)
         yield accelerator
+
+
+def _label_notes(config: FinetuneConfig) -> list[str]:
+    """What to know where the start is a classifier itself."""
+    weights = config.backbone.weights
+    if weights is None or not on_this_machine(weights).is_dir():
+        return []
+    if folder_settings(weights).get("pretrained_cfg", {}).get("num_classes") != 1:
+        return []
+    return [
+        f"{weights} is a classifier: if it has been trained on images of {config.data.table}, it has seen the labels that its "
+        "folds are scored by, and the scores are too good"
+    ]
 
 
 def _cleaning_notes(config: FinetuneConfig) -> list[str]:
@@ -277,7 +290,7 @@ def order_of(config: FinetuneConfig, rows: TrainingRows) -> Order:
     ratio = config.sampling.negatives_per_positive
     if ratio is None:
         return ShuffledOrder(len(rows.indices), config.seed)
-    return BalancedOrder(rows.positive, rows.weight, ratio, config.seed)
+    return BalancedOrder(rows.positive, rows.weight, ratio, config.seed, config.loop.batch_size)
 
 
 def held_out(config: FinetuneConfig, labelled: Labelled) -> list[int]:

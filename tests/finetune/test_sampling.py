@@ -74,6 +74,20 @@ def test_positives_that_weigh_less_draw_fewer_negatives() -> None:
     assert (~positive[rows]).sum() == 6 * (4 + 4 * 0.25) == weight[rows][~positive[rows]].sum()
 
 
+@pytest.mark.parametrize(
+    ("positives", "ratio", "batch_size"), [(31, 3.0, 64), (63, 3.0, 128), (5, 4.0, 25), (5, 4.0, 24)]
+)
+def test_training_sees_every_positive_once_an_epoch(positives: int, ratio: float, batch_size: int) -> None:
+    positive = mask(positives, 500)
+    order = BalancedOrder(positive, np.ones(len(positive)), ratio, seed=0, batch_size=batch_size)
+    steps = len(order) // batch_size
+    drawn = [draw.row for batch in TrainingStream(order, BatchLayout(batch_size), 0, 2 * steps) for draw in batch]
+    seen = Counter(row for row in drawn if positive[row])
+    assert seen == dict.fromkeys(np.flatnonzero(positive).tolist(), 2)
+    assert max(Counter(row for row in drawn if not positive[row]).values()) == 1
+    assert 0 <= len(order) - positives * (1 + ratio) < batch_size
+
+
 def test_an_epoch_is_a_function_of_its_number_and_the_seed() -> None:
     positive = mask(6, 50)
     order, again = (order_of(positive, 3.0, seed=4) for _ in range(2))

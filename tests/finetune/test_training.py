@@ -185,6 +185,14 @@ def test_the_models_are_listed_with_what_prediction_needs(finetuned: Path, label
     assert "top_15_sensitivity" not in summary, "no patient has more images"
 
 
+def test_a_classifier_as_the_start_is_told(
+    tmp_path: Path, finetuned: Path, tiny_finetune: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [f"backbone.weights={finetuned / 'fold-0' / 'model'}", "folds=[1]", "loop.epochs=1"]
+    assert main([f"run_dir={tmp_path / 'run'}", *tiny_finetune, *words]) == 0
+    assert "it has seen the labels that its folds are scored by" in capsys.readouterr().out
+
+
 def test_a_fold_of_one_clinic_has_its_report_and_its_models(
     tmp_path: Path, labelled_files: Any, tiny_finetune: list[str]
 ) -> None:
@@ -304,7 +312,7 @@ def test_killed_within_a_fold_it_ends_with_the_same_bits(
 ) -> None:
     words = [f"run_dir={tmp_path / 'run'}", *tiny_finetune, "loop.save_every=2"]
     module, name, call = {
-        "training": (finetune.classifier, "classification_loss", 8),  # the 4th of fold 1, in its second epoch
+        "training": (finetune.classifier, "classification_loss", 10),  # the 4th of fold 1, in its second epoch
         "saving the model": (finetune.training, "save_backbone", 2),
         "writing the scores": (finetune.training, "write_predictions", 2),
     }[dies_in]

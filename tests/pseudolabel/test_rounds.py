@@ -48,7 +48,7 @@ def round_0(tmp_path_factory: pytest.TempPathFactory, finetuned: Path) -> Path:
     shutil.copytree(finetuned, run_dir)
     oof = pd.read_csv(run_dir / "oof.csv")
     noise = np.random.default_rng(0).normal(0, 1, len(oof))
-    oof["p_malignant"] = odds(1.5 * oof["target"].to_numpy(float) + noise - 1)
+    oof["p_malignant"] = odds(1.5 * oof["target"].to_numpy(float) + noise - 2)
     oof.to_csv(run_dir / "oof.csv", index=False, float_format="%.17g")
     return run_dir
 
