@@ -34,6 +34,8 @@ class PseudolabelConfig(FinetuneConfig):
     """Teach the classifier on unlabelled images, round by round."""
 
     may_change: ClassVar[tuple[str, ...]] = ("evaluate_every", "rounds")
+    run_dir: Path
+    """Folder of this run; fold K of round R is in run_dir/round-R/fold-K, and models.json names the round that is kept."""
     pool: UnlabelledConfig
     """The unlabelled images."""
     selection: SelectionConfig = SelectionConfig()
