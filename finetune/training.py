@@ -35,6 +35,7 @@ from ssl_isic.files import atomic_write, write_json
 from ssl_isic.loop import LoopConfig, build_accelerator, check_alike, fit, start_trackers, total_steps
 from ssl_isic.metrics import bootstrap, classification_metrics, partial_auc, roc_auc, top_k_sensitivity
 from ssl_isic.optim import OptimConfig
+from ssl_isic.refusals import refused_on_all
 from ssl_isic.run_folder import open_run, read_metrics, write_provenance
 from ssl_isic.run_lock import training_in
 from ssl_isic.saved_weights import folder_settings, on_this_machine
@@ -113,10 +114,11 @@ def started_run(config: FinetuneConfig, labelled: Labelled, inputs: Mapping[str,
     inputs = labelled.hashes() | start_hashes(config.backbone) | dict(inputs)
     check_alike(accelerator, inputs)
     with training_in(config.run_dir, accelerator):
-        if accelerator.is_main_process:
-            open_run(config.run_dir, config, inputs, config.may_change)
-            keep_views(config.run_dir, views)
-            write_provenance(config.run_dir, config.seed, accelerator.num_processes, inputs)
+        with refused_on_all(accelerator):
+            if accelerator.is_main_process:
+                open_run(config.run_dir, config, inputs, config.may_change)
+                keep_views(config.run_dir, views)
+                write_provenance(config.run_dir, config.seed, accelerator.num_processes, inputs)
         start_trackers(accelerator, config.run_dir, config)
         for note in [*labelled.notes, *_cleaning_notes(config), *_label_notes(config)]:
             accelerator.print(note)

@@ -30,6 +30,7 @@ from ssl_isic.methods.simclr import SimCLRConfig
 from ssl_isic.monitoring import HeldOut, Monitor, MonitorConfig, hold_out
 from ssl_isic.optim import OptimConfig
 from ssl_isic.pool import Pool, PoolConfig
+from ssl_isic.refusals import refused_on_all
 from ssl_isic.run_curves import CurvesConfig, draw_curves
 from ssl_isic.run_folder import open_run, write_provenance
 from ssl_isic.run_lock import training_in
@@ -159,10 +160,11 @@ def _prepared(config: PretrainConfig) -> _Prepared:
 def _trained(run: _Prepared, rules: Mapping[str, str]) -> Path:
     config, accelerator, pool = run.config, run.accelerator, run.pool
     pool.images.cache(config.data, show=accelerator.is_main_process)
-    if accelerator.is_main_process:
-        open_run(config.run_dir, config, run.inputs)
-        keep_views(config.run_dir, run.views)
-        write_provenance(config.run_dir, config.seed, accelerator.num_processes, run.inputs)
+    with refused_on_all(accelerator):
+        if accelerator.is_main_process:
+            open_run(config.run_dir, config, run.inputs)
+            keep_views(config.run_dir, run.views)
+            write_provenance(config.run_dir, config.seed, accelerator.num_processes, run.inputs)
     start_trackers(accelerator, config.run_dir, config)
     filled = [f"{key}={reduce(getattr, key.split('.'), config)}: {rule}" for key, rule in rules.items()]
     for line in [*run.remarks, *filled]:

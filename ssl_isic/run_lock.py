@@ -2,7 +2,8 @@
 
 import fcntl
 import os
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -10,6 +11,7 @@ from typing import IO
 from accelerate import Accelerator
 
 from ssl_isic.errors import InputError
+from ssl_isic.refusals import refused_on_all
 
 LOCK_NAME = ".lock"
 
@@ -51,9 +53,19 @@ class RunLock:
                 self._path.parent.rmdir()
 
 
-def training_in(folder: Path, accelerator: Accelerator) -> AbstractContextManager[object]:
-    """The lock of a run that all of the launch's processes train in, and its main process holds."""
-    return RunLock(folder) if accelerator.is_main_process else nullcontext()
+@contextmanager
+def training_in(folder: Path, accelerator: Accelerator) -> Iterator[None]:
+    """The lock of a run that all of the launch's processes train in, and its main process holds. Every rank enters this.
+
+    Raises:
+        InputError: as `RunLock`.
+    """
+    held: AbstractContextManager[object] = nullcontext()
+    with refused_on_all(accelerator):
+        if accelerator.is_main_process:
+            held = RunLock(folder)
+    with held:
+        yield
 
 
 def _locked(path: Path) -> IO[str]:
