@@ -92,7 +92,7 @@ def finetune(config: FinetuneConfig) -> Path:
     """Run, or resume, the folds; returns the run's folder. Every rank calls this."""
     pool = ImagePool({LABELLED: config.data.images})
     labelled = read_labelled(config.data, pool, LABELLED)
-    held_out(config, labelled)  # refuses wrong folds before the folder is made a run of them
+    folds_to_train(config, labelled)  # refuses wrong folds before the folder is made a run of them
     with started_run(config, labelled, {"data.images": content_hash(pool.stores[0])}) as accelerator:
         pool.cache(config.data, show=accelerator.is_main_process)
         train_folds(config, labelled, pool, {}, config.run_dir, accelerator)
@@ -161,7 +161,7 @@ def train_folds(
 
     A fold that is finished is not trained again.
     """
-    folds = held_out(config, labelled)
+    folds = folds_to_train(config, labelled)
     for fold in folds:
         if not fold_folder(run_dir, fold).joinpath("valid.csv").exists():
             train_fold(config, labelled, pool, extra.get(fold), fold, run_dir, accelerator)
@@ -295,7 +295,7 @@ def order_of(config: FinetuneConfig, rows: TrainingRows) -> Order:
     return BalancedOrder(rows.positive, rows.weight, ratio, config.seed, config.loop.batch_size)
 
 
-def held_out(config: FinetuneConfig, labelled: Labelled) -> list[int]:
+def folds_to_train(config: FinetuneConfig, labelled: Labelled) -> list[int]:
     """The folds to train. InputError for none, for one named twice, for one that is not in the folds file."""
     there = sorted({int(fold) for fold in labelled.fold})
     if config.folds == "all":
@@ -336,7 +336,7 @@ def _write_reports(
         ends = {"value": interval.value, "low": interval.low, "high": interval.high, "sd": interval.sd}
         summary[name] = {**ends, "mean_of_folds": float(report[f"last_{name}"].mean())}
         print(
-            f"out-of-fold {name} {interval.value:.4f} [{interval.low:.4f}, {interval.high:.4f}] "
+            f"out-of-fold {name} {interval:.4f} "
             f"(95 % bootstrap over {resampled}); mean of the folds {summary[name]['mean_of_folds']:.4f}"
         )
     if labelled.patients is not None:

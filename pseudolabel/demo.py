@@ -31,7 +31,7 @@ from ssl_isic.files import atomic_write
 from ssl_isic.folds import main as make_folds
 from ssl_isic.loop import LoopConfig
 from ssl_isic.methods.simclr import SimCLRConfig
-from ssl_isic.metrics import Interval, bootstrap, partial_auc, roc_auc
+from ssl_isic.metrics import bootstrap, partial_auc, roc_auc
 from ssl_isic.monitoring import MonitorConfig
 from ssl_isic.optim import OptimConfig
 from ssl_isic.pool import PoolConfig
@@ -188,16 +188,12 @@ def _results(
         [
             {
                 "model": name,
-                "pAUC [95 %]": _shown(bootstrap(partial_auc, labelled.target, score, labelled.groups)),
-                "AUC [95 %]": _shown(bootstrap(roc_auc, labelled.target, score, labelled.groups)),
+                "pAUC [95 %]": f"{bootstrap(partial_auc, labelled.target, score, labelled.groups):.3f}",
+                "AUC [95 %]": f"{bootstrap(roc_auc, labelled.target, score, labelled.groups):.3f}",
             }
             for name, score in scores.items()
         ]
     )
-
-
-def _shown(interval: Interval) -> str:
-    return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
 
 
 def _print_test_score(files: SyntheticFiles, submission: Path) -> None:
@@ -207,7 +203,7 @@ def _print_test_score(files: SyntheticFiles, submission: Path) -> None:
     ids = read_table(submission)["isic_id"].tolist()
     target = read_target(truth.loc[ids].reset_index(), "target", files.test_truth)
     pauc, auc = bootstrap(partial_auc, target, score), bootstrap(roc_auc, target, score)
-    print(f"\nthe submission on the hidden truth: pAUC {_shown(pauc)}, AUC {_shown(auc)}")
+    print(f"\nthe submission on the hidden truth: pAUC {pauc:.3f}, AUC {auc:.3f}")
 
 
 def _draw_views(files: SyntheticFiles, config: DemoConfig, path: Path) -> None:

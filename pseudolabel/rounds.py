@@ -19,7 +19,7 @@ from finetune.calibrate import Platt, fit_platt, shift_prior
 from finetune.ensemble import mean_probability, predict_folder, read_ensemble, write_ensemble
 from finetune.labelled import Labelled, TrainingRows, read_labelled
 from finetune.predict import write_predictions
-from finetune.training import LABELLED, FinetuneConfig, fold_folder, held_out, started_run, train_folds
+from finetune.training import LABELLED, FinetuneConfig, fold_folder, folds_to_train, started_run, train_folds
 from pseudolabel.ledger import ledger_rows, read_ledger, training_rows, write_ledger
 from pseudolabel.selection import SelectionConfig, select
 from pseudolabel.unlabelled import UNLABELLED, Unlabelled, UnlabelledConfig, read_unlabelled
@@ -27,7 +27,7 @@ from ssl_isic.data.images import ImagePool
 from ssl_isic.data.source_stamps import content_hash
 from ssl_isic.errors import InputError
 from ssl_isic.files import atomic_folder, atomic_write, sha256_of
-from ssl_isic.metrics import Interval, bootstrap, paired_bootstrap, partial_auc, roc_auc
+from ssl_isic.metrics import bootstrap, paired_bootstrap, partial_auc, roc_auc
 
 
 class PseudolabelConfig(FinetuneConfig):
@@ -62,7 +62,7 @@ def run_rounds(config: PseudolabelConfig) -> Path:
     images = ImagePool({LABELLED: config.data.images, UNLABELLED: config.pool.images})
     labelled = read_labelled(config.data, images, LABELLED)
     unlabelled = read_unlabelled(config.pool, labelled, images)
-    if len(held_out(config, labelled)) < 2:
+    if len(folds_to_train(config, labelled)) < 2:
         raise InputError(f"folds={config.folds}: name 2 or more; a fold's teacher is calibrated on the other folds")
     labelled_images, unlabelled_images = (content_hash(store) for store in images.stores)
     inputs = {"data.images": labelled_images, "pool.images": unlabelled_images, "pool.table": unlabelled.rows_hash()}
@@ -116,7 +116,7 @@ class _Stage:
             if there != here:
                 raise InputError(f"round_0={given} was trained at {key}={there}, this run at {here}; set the same")
         oof = read_oof(given)
-        folds = held_out(self.config, self.labelled)
+        folds = folds_to_train(self.config, self.labelled)
         expected = {
             identifier: fold
             for identifier, fold in zip(self.labelled.ids, self.labelled.fold.tolist(), strict=True)
@@ -133,7 +133,7 @@ class _Stage:
         folder = self.config.run_dir / f"round-{number}"
         index_of = dict(zip(self.unlabelled.ids.tolist(), self.unlabelled.indices.tolist(), strict=True))
         extra: dict[int, TrainingRows] = {}
-        for fold in held_out(self.config, self.labelled):
+        for fold in folds_to_train(self.config, self.labelled):
             path = fold_folder(folder, fold) / "pseudo_labels.csv"
             if not path.exists():
                 rows = self.pseudo_labels(teacher, fold, number)
@@ -197,27 +197,27 @@ class _Stage:
         target, score, patients = self._scored(scored)
         row: dict[str, Any] = {
             "round": scored.number,
-            **_interval("pauc", bootstrap(partial_auc, target, score, patients)),
+            **bootstrap(partial_auc, target, score, patients).named("pauc"),
         }
-        row.update(_interval("auc", bootstrap(roc_auc, target, score, patients)))
+        row.update(bootstrap(roc_auc, target, score, patients).named("auc"))
         if teacher is not None:
             _, before, _ = self._scored(teacher)
-            row.update(_interval("gain", paired_bootstrap(partial_auc, target, score, before, patients)))
-            row.update(_interval("auc_gain", paired_bootstrap(roc_auc, target, score, before, patients)))
+            row.update(paired_bootstrap(partial_auc, target, score, before, patients).named("gain"))
+            row.update(paired_bootstrap(roc_auc, target, score, before, patients).named("auc_gain"))
             rows = [
                 read_ledger(fold_folder(scored.folder, fold) / "pseudo_labels.csv")
-                for fold in held_out(self.config, self.labelled)
+                for fold in folds_to_train(self.config, self.labelled)
             ]
             taken = pd.concat(rows)
             row["pseudo_malignant"] = int((taken["label"] == 1).sum())
             row["pseudo_benign"] = int((taken["label"] == 0).sum())
             row.update(self._truth_of(taken))
-        members = [self.pool_scores(scored, fold)[0] for fold in held_out(self.config, self.labelled)]
+        members = [self.pool_scores(scored, fold)[0] for fold in folds_to_train(self.config, self.labelled)]
         if self.unlabelled.truth is not None:
             pooled = mean_probability(members)
             truth, groups = self.unlabelled.truth, self.unlabelled.groups
-            row.update(_interval("pool_pauc", bootstrap(partial_auc, truth, pooled, groups)))
-            row.update(_interval("pool_auc", bootstrap(roc_auc, truth, pooled, groups)))
+            row.update(bootstrap(partial_auc, truth, pooled, groups).named("pool_pauc"))
+            row.update(bootstrap(roc_auc, truth, pooled, groups).named("pool_auc"))
         shown = [f"{name} {row[name]:.4f}" for name in ("pauc", "auc", "pool_auc") if name in row]
         if "gain" in row:
             told = "" if row["gain_low"] > 0 or row["gain_high"] < 0 else ", not told from 0"
@@ -272,10 +272,6 @@ def _oof_of(given: Path) -> Path:
     return path
 
 
-def _interval(name: str, interval: Interval) -> dict[str, float]:
-    return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
-
-
 def _keep(model: Path, here: Path) -> None:
     """Copy the folder of a model that lies in another run: one run's folder is then all that a submission needs."""
     if model != here:
@@ -285,7 +281,7 @@ def _keep(model: Path, here: Path) -> None:
 
 def _conclude(config: PseudolabelConfig, labelled: Labelled, kept: Round, report: list[dict[str, Any]]) -> None:
     """Write which round's models are the run's, the report of the rounds, and the ledger of all of them."""
-    folds = held_out(config, labelled)
+    folds = folds_to_train(config, labelled)
     for row in report:
         row["kept"] = row["round"] <= kept.number
     table = pd.DataFrame(report)

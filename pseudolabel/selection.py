@@ -4,6 +4,7 @@ Never one fixed cut: at a prevalence of 0.1 %, no malignant lesion passes 0.95 a
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ class SelectionConfig(Config):
     """Quota of negatives for each pseudo-positive."""
     weight: float = Field(0.5, gt=0, le=1)
     """Weight of a certain pseudo-label beside a label; less certain ones count in proportion."""
-    targets: str = Field("soft", pattern="^(soft|hard)$")
+    targets: Literal["soft", "hard"] = "soft"
     """`soft` trains on calibrated probabilities, `hard` on 0 and 1."""
 
 

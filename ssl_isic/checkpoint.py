@@ -29,7 +29,6 @@ from ssl_isic.files import flush_to_disk, full_disk_named
 WRAPPED = "module."
 """What DistributedDataParallel puts in front of the names of weights."""
 
-
 NOT_THE_CHECKPOINT = (torch.OutOfMemoryError, torch.distributed.DistError)
 """What goes wrong with a device or between processes while a checkpoint is read."""
 

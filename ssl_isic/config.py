@@ -41,7 +41,6 @@ C = TypeVar("C", bound=Config)
 COMMAND_LINE = "the command line"
 FILLED_KEYS = "keys (some that are not set follow from the data; --print-config shows what they are, and why):"
 
-
 Filler = Callable[[C], tuple[C, Mapping[str, str]]]
 
 

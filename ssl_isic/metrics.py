@@ -22,6 +22,14 @@ class Interval(NamedTuple):
     high: float
     sd: float
 
+    def named(self, name: str) -> dict[str, float]:
+        """The value and its ends as columns of a report: `name`, `name`_low, `name`_high."""
+        return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
+
+    def __format__(self, spec: str) -> str:
+        """The value and its ends in brackets, each by `spec`."""
+        return f"{self.value:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
+
 
 def partial_auc(target: ArrayLike, score: ArrayLike, min_tpr: float = 0.8) -> float:
     """Area of the ROC curve above TPR = `min_tpr`, 0 to 1 - `min_tpr`: ISIC-2024's metric; a constant scores 0.02.

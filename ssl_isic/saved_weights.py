@@ -62,11 +62,8 @@ def on_this_machine(weights: str) -> Path:
         raise InputError(
             f"{KEY}: {repository} has no revision {revision} on the hub; check it, or leave it out"
         ) from None
-    except (
-        EntryNotFoundError,
-        OSError,
-        ValueError,
-    ) as error:  # the server's trouble; a full disk; no name of a repository
+    except (EntryNotFoundError, OSError, ValueError) as error:
+        # the server's trouble; a full disk; no name of a repository
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{KEY}: {weights} cannot be fetched: {reason}") from None
     return folder

@@ -39,9 +39,8 @@ def sharding_plugin() -> FullyShardedDataParallelPlugin | None:
     for wrong, key, right, why in wants:
         if wrong:
             raise InputError(f"FSDP: set {key}: {right} in Accelerate's fsdp_config ({why})")
-    plugin.mixed_precision_policy = (
-        MixedPrecisionPolicy()
-    )  # Accelerate's own would round losses and the teacher's input
+    # Accelerate's own would round losses and the teacher's input
+    plugin.mixed_precision_policy = MixedPrecisionPolicy()
     return plugin
 
 

@@ -5,16 +5,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-os.environ.setdefault(
-    "OMP_NUM_THREADS", "1"
-)  # before torch is imported: tiny models only lose by threads, and by waiting for them
-os.environ.setdefault(
-    "NO_ALBUMENTATIONS_UPDATE", "1"
-)  # before it is imported: it would ask the network for its newest version
-
-os.environ.setdefault(
-    "ACCELERATE_USE_CPU", "true"
-)  # bits are compared, and of a GPU's sums some have no order of their own; tests of a GPU take it away
+# before torch is imported: tiny models only lose by threads, and by waiting for them
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# before it is imported: it would ask the network for its newest version
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+# bits are compared, and of a GPU's sums some have no order of their own; tests of a GPU take it away
+os.environ.setdefault("ACCELERATE_USE_CPU", "true")
 
 import h5py
 import numpy as np

@@ -113,9 +113,8 @@ def write_splits(config: FoldsConfig) -> None:
         check_folds(rows.target, units, fold)
         refuse_leaks(leaks(rows.ids, fold, others, NO_PAIRS), path, f"add it to groups, or drop it from {config.table}")
         manifest = _manifest(config, seed, rows, groups, fold)
-        write_manifest(
-            path, manifest
-        )  # first: folds beside another's manifest are refused, without one they are trusted
+        # the manifest first: folds beside another's manifest are refused, without one they are trusted
+        write_manifest(path, manifest)
         write_folds(path, rows.ids, groups, fold)
         print(fold_report(rows.target, groups, fold))
         for number, names in manifest.clinics.items():

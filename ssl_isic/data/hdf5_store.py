@@ -121,9 +121,8 @@ class Hdf5Store(JpegStore):
             ) from None
         data = self._bytes_at(offset, dataset.get_storage_size())
         if dataset.get_type().get_class() == h5t.STRING:
-            data = data.rstrip(
-                b"\x00"
-            )  # fixed-length strings are padded; no JPEG or PNG ends in NUL. Opaque bytes keep them
+            # fixed-length strings are padded; no JPEG or PNG ends in NUL. Opaque bytes keep them
+            data = data.rstrip(b"\x00")
         self._places.values[position, 0] = offset
         self._places.values[position, 1] = len(data)
         return data

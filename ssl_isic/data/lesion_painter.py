@@ -159,8 +159,8 @@ def _measure(canvas: Array, inside: Array, radius: Array) -> Measured:
     ]
     return Measured(
         area_mm2=float(mask.sum()) * mm_per_px**2,
-        perimeter_mm=(float(perimeter_px) + 3.0)
-        * mm_per_px,  # arcLength runs through pixel centres, half a pixel inside
+        # arcLength runs through pixel centres, half a pixel inside
+        perimeter_mm=(float(perimeter_px) + 3.0) * mm_per_px,
         lab=cast(Lab, tuple(mean.tolist())),
         lab_outside=cast(Lab, tuple(mean_outside.tolist())),
         lightness_std=float(std[0]),

@@ -12,7 +12,7 @@ from ssl_isic.evaluation.lesions import Lesions
 from ssl_isic.evaluation.neighbours import Features, knn_scores
 from ssl_isic.evaluation.probe import FewShot, few_shot
 from ssl_isic.evaluation.spectrum import alpha_req, or_none, rankme
-from ssl_isic.metrics import Interval, bootstrap, bootstrap_over_draws, paired_bootstrap, partial_auc, roc_auc
+from ssl_isic.metrics import bootstrap, bootstrap_over_draws, paired_bootstrap, partial_auc, roc_auc
 
 Floats = NDArray[np.float64]
 SPECTRUM_ROWS = 25_600  # as many as RankMe's authors use; a spectrum of more rows costs minutes
@@ -73,7 +73,7 @@ def measure(scores: Scores, colour: Scores | None, lesions: Lesions, repeats: in
     settings: Any = {"groups": lesions.groups, "repeats": repeats, "seed": seed}
     for kind, values in (("knn", scores.knn), ("probe", scores.probe)):
         for name, metric in METRICS.items():
-            row |= _interval(f"{kind}_{name}", bootstrap(metric, lesions.target, values, **settings))
+            row |= bootstrap(metric, lesions.target, values, **settings).named(f"{kind}_{name}")
     if colour is not None:
         row |= lead(scores, colour, "minus_colour", lesions, repeats, seed)
     return row | {"rankme": scores.rankme, "alpha_req": scores.alpha_req}
@@ -89,7 +89,7 @@ def lead(scores: Scores, other: Scores, name: str, lesions: Lesions, repeats: in
     for kind, mine, others in (("knn", scores.knn, other.knn), ("probe", scores.probe, other.probe)):
         for metric_name, metric in METRICS.items():
             ahead = paired_bootstrap(metric, lesions.target, mine, others, **settings)
-            row |= _interval(f"{kind}_{metric_name}_{name}", ahead)
+            row |= ahead.named(f"{kind}_{metric_name}_{name}")
     return row
 
 
@@ -103,7 +103,7 @@ def few_shot_rows(scores: Scores, lesions: Lesions, repeats: int, seed: int) -> 
     for shot in scores.few_shot:
         ends = dict[str, float]()
         for name, metric in METRICS.items():
-            ends |= _interval(name, bootstrap_over_draws(metric, lesions.target, list(shot.scores), **settings))
+            ends |= bootstrap_over_draws(metric, lesions.target, list(shot.scores), **settings).named(name)
         rows += [
             {
                 "share": shot.share,
@@ -145,7 +145,3 @@ def lesions_hash(lesions: Lesions, *settings: object) -> str:
     for array in (lesions.target, lesions.fold):
         digest.update(array.tobytes())
     return digest.hexdigest()[:16]
-
-
-def _interval(name: str, interval: Interval) -> dict[str, float]:
-    return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from sklearn import metrics as sk
 
 from ssl_isic.metrics import (
+    Interval,
     average_precision,
     balanced_accuracy,
     bootstrap,
@@ -302,3 +303,9 @@ def test_the_positives_among_a_patients_highest_scores_are_counted() -> None:
     assert top_k_sensitivity(target, score, many) == pytest.approx(found / target.sum())
     with pytest.raises(ValueError, match="k be 1 or more, got 0"):
         top_k_sensitivity(target, score, many, 0)
+
+
+def test_an_interval_says_itself() -> None:
+    interval = Interval(0.8125, 0.75, 0.9, 0.04)
+    assert f"{interval:.3f}" == "0.812 [0.750, 0.900]"
+    assert interval.named("auc") == {"auc": 0.8125, "auc_low": 0.75, "auc_high": 0.9}
