@@ -11,7 +11,8 @@ at random. A finished run is not repeated. `convnet=resnet18` takes another conv
 `imagenet` or from random weights only; give it a folder `out` of its own.
 
 With `seeds=[0,1,2]` each runs once for every seed, and tables of means and ranges over seeds follow: of the runs, and of ours
-less the peer's, where the range goes from our worst seed against its best to the opposite.
+less the peer's, where the range goes from our worst seed against its best to the opposite. With one seed `ssl-isic evaluate` says how
+far each run is ahead of each of the peer's, on the same resamples.
 """
 
 import json
@@ -229,6 +230,9 @@ def _evaluate(config: MethodsConfig, runs: Sequence[Run], images: Path, table: P
             f"backbones.{run.name}.weights={_weights(config, run)}",
             f"backbones.{run.name}.model={_model(config, case)}",
         ]
+    peers = [run.name for run in runs if run.case.library == PEER]
+    if len(config.seeds) == 1 and peers:
+        words.append(f"against=[{','.join(peers)}]")
     if config.imagenet and case.model == CONVNET:
         words += [f"backbones.imagenet.weights={config.imagenet}", f"backbones.imagenet.model={config.convnet}"]
     out = config.out / f"evaluation-{images.stem}-{case.image_size}"
