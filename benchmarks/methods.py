@@ -11,8 +11,8 @@ at random. A finished run is not repeated. `convnet=resnet18` takes another conv
 `imagenet` or from random weights only; give it a folder `out` of its own.
 
 With `seeds=[0,1,2]` each runs once for every seed, and tables of means and ranges over seeds follow: of the runs, and of ours
-less the peer's, where the range goes from our worst seed against its best to the opposite. With one seed `ssl-isic evaluate` says how
-far each run is ahead of each of the peer's, on the same resamples.
+less the peer's, where the range goes from our worst seed against its best to the opposite. With one seed
+`ssl-isic evaluate` says how far each run is ahead of each of the peer's, on the same resamples.
 """
 
 import json
