@@ -35,8 +35,10 @@ def prototype_entropies(p_BK: Tensor) -> tuple[Tensor, Tensor]:
     """Mean entropy of the rows of `p_BK` (probabilities over K prototypes), and the entropy of their mean, nats.
 
     The first is 0 when each image has one prototype and ln K when every image is spread over all of them; the second is 0
-    when all images share one prototype. Where the two agree, the images are not told apart.
+    when all images share one prototype. Where the two agree, the images are not told apart. Of no rows both are 0.
     """
+    if not len(p_BK):
+        return p_BK.sum(), p_BK.sum()
     return _entropy(p_BK).mean(), _entropy(p_BK.mean(dim=0))
 
 

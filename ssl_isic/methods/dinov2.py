@@ -163,6 +163,7 @@ class DINOv2(Task, StepHooks):
             koleo = torch.stack([self.koleo(crop_BD) for crop_BD in student_2B_D.float().chunk(GLOBAL_CROPS)]).sum()
             loss = dino + self.config.ibot_weight * ibot + self.config.koleo_weight * koleo
             entropy, marginal = prototype_entropies(target_2B_K)
+            patch_entropy, patch_marginal = prototype_entropies(target_MK)
         return {
             "loss": loss,
             "dino": dino,
@@ -171,6 +172,8 @@ class DINOv2(Task, StepHooks):
             "below_uniform": math.log(self.config.prototypes) - dino.detach(),
             "teacher_entropy": entropy,
             "marginal_entropy": marginal,
+            "patch_teacher_entropy": patch_entropy,
+            "patch_marginal_entropy": patch_marginal,
             "feature_std": feature_std(features_2B_D),
         }
 

@@ -28,3 +28,7 @@ def test_feature_std_is_0_for_collapse_and_1_for_isotropic_features() -> None:
 def test_prototype_entropies(p_BK: torch.Tensor, each: float, mean: float) -> None:
     entropies = [value.item() for value in prototype_entropies(p_BK)]
     assert entropies == pytest.approx([each, mean], abs=1e-6)
+
+
+def test_of_no_rows_entropies_are_nothing() -> None:
+    assert [value.item() for value in prototype_entropies(torch.empty(0, 8))] == [0, 0]

@@ -394,12 +394,13 @@ def test_the_teachers_temperature_and_momentum_follow_the_step() -> None:
 
 def test_the_logged_entropies_are_those_of_the_targets() -> None:
     task, batch = build(), batch_of()
-    _, crops, _ = terms(task, batch, hidden_patches(batch, 0))
-    p = plain_sinkhorn(crops)
+    _, crops, patches = terms(task, batch, hidden_patches(batch, 0))
     outputs = outputs_of(task, batch, 0)
-    entropies = [torch.distributions.Categorical(probs=q).entropy().mean() for q in (p, p.mean(dim=0))]
-    assert outputs["teacher_entropy"].item() == pytest.approx(entropies[0].item(), rel=1e-4)
-    assert outputs["marginal_entropy"].item() == pytest.approx(entropies[1].item(), rel=1e-4)
+    for of_head, logits in (("", crops), ("patch_", patches)):
+        p = plain_sinkhorn(logits)
+        entropies = [torch.distributions.Categorical(probs=q).entropy().mean() for q in (p, p.mean(dim=0))]
+        assert outputs[f"{of_head}teacher_entropy"].item() == pytest.approx(entropies[0].item(), rel=1e-4)
+        assert outputs[f"{of_head}marginal_entropy"].item() == pytest.approx(entropies[1].item(), rel=1e-4)
 
 
 @pytest.mark.parametrize("model", ["test_vit", "test_vit2"])
