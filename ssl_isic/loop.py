@@ -1,5 +1,6 @@
 """The training loop: the only one. It owns ranks, cadence, accumulation, precision, logging, checkpoints and stopping."""
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ from ssl_isic.data.loading import (
 )
 from ssl_isic.data.workers import LoaderConfig
 from ssl_isic.errors import InputError, InterruptedRun
-from ssl_isic.interrupt import StopAgreement, StopRequest
+from ssl_isic.interrupt import LAUNCHED, StopAgreement, StopRequest
 from ssl_isic.optim import OptimConfig, build_optimizer, standing_still
 from ssl_isic.run_log import RunLog
 from ssl_isic.schedules import cosine, is_due, warmup_cosine
@@ -140,6 +141,9 @@ def build_accelerator(config: LoopConfig, run_dir: Path) -> Accelerator:
         check_launched(accelerator, channels_last=config.channels_last, compiled=config.compile)
     if accelerator.device.type == "cpu" and accelerator.mixed_precision == "fp16":
         raise InputError("loop.mixed_precision=fp16 needs a GPU, and would be float32 here; set bf16 or no")
+    launched = os.environ.get(LAUNCHED, "no")
+    if config.mixed_precision is not None and launched not in ("no", config.mixed_precision):
+        accelerator.print(f"loop.mixed_precision={config.mixed_precision} stands, and not the launcher's {launched}")
     if accelerator.device.type == "cuda" and accelerator.mixed_precision == "no" and config.mixed_precision is None:
         accelerator.print("in float32, as launched; loop.mixed_precision=bf16 (fp16 before Ampere) is faster on a GPU")
     return accelerator

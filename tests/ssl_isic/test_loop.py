@@ -135,6 +135,17 @@ def test_a_gpu_in_float32_that_no_one_asked_for_is_said(
     assert ("loop.mixed_precision=bf16" in capsys.readouterr().out) == said
 
 
+@pytest.mark.parametrize(("launched", "said"), [("fp16", True), ("bf16", False), ("no", False)])
+def test_a_precision_that_stands_over_the_launchers_is_said(
+    launched: str, said: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", launched)
+    launcher = SimpleNamespace(device=torch.device("cpu"), mixed_precision="bf16", print=print)
+    monkeypatch.setattr(ssl_isic.loop, "Accelerator", lambda **settings: launcher)
+    build_accelerator(LoopConfig(mixed_precision="bf16"), tmp_path)
+    assert ("loop.mixed_precision=bf16 stands, and not the launcher's fp16" in capsys.readouterr().out) == said
+
+
 @pytest.mark.parametrize(
     ("method", "task_type"),
     [(SIMCLR, SimCLR), (DINO_VIT, DINO), (DINOV2_VIT, DINOv2), (LEJEPA_VIT, LeJEPA), (MAE_VIT, MAE), (VICREG, VICReg)],
