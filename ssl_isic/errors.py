@@ -53,9 +53,17 @@ def command(main: Callable[[Sequence[str]], int | None]) -> Command:
                 raise
             where = f" while writing {error.filename}" if error.filename else ""
             return _report(f"the disk is full{where}: free some space and run the same command again", EXIT_INPUT)
+        _leave_processes()
         return EXIT_OK if code is None else code
 
     return wrapped
+
+
+def _leave_processes() -> None:
+    """End the launch's process group, where there is one: threads of it that are left at the end may abort the process."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def _about_worker(message: str) -> str:

@@ -19,4 +19,5 @@ def refused_on_all(accelerator: Accelerator) -> Iterator[None]:
         said.append(str(error))
     refusals: list[str] = gather_object(said)
     if refusals:
+        accelerator.state.destroy_process_group()
         raise InputError(refusals[0]) if accelerator.is_main_process else SystemExit(EXIT_INPUT)
