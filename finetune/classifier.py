@@ -95,11 +95,11 @@ class Classifier(Task):
         last = set(self._last())
         return (parameter for parameter in self.model.parameters() if parameter not in last)
 
+    def exported(self) -> nn.Module:
+        return self.model
+
     def _drop(self, _: nn.Module, features: tuple[Tensor]) -> Tensor:
         return functional.dropout(features[0], self.head_config.dropout, self.training)
 
     def _last(self) -> list[nn.Parameter]:
         return [parameter for layer in last_layers(self.model) for parameter in layer.parameters()]
-
-    def exported(self) -> nn.Module:
-        return self.model

@@ -51,6 +51,11 @@ class SavedClassifier(nn.Module):
         return logits
 
 
+def fold_folder(run_dir: Path, fold: int) -> Path:
+    """Where a run has what is of fold `fold`, its model among it."""
+    return run_dir / f"fold-{fold}"
+
+
 def read_ensemble(run_dir: Path) -> Ensemble:
     """The models that a fine-tuning or pseudo-label run ended with. InputError when it has not ended."""
     path = run_dir / "models.json"

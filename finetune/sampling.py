@@ -53,10 +53,10 @@ class BalancedOrder:
         rows = np.concatenate([np.flatnonzero(self.positive), negatives])
         return np.random.default_rng([self.seed, 0, epoch]).permutation(rows)
 
-    def distinct_negatives(self, steps: int, batch_size: int) -> int:
-        """How many different negatives the first `steps` batches of `batch_size` show."""
-        per_epoch = steps_per_epoch(self, batch_size)
+    def distinct_negatives(self, steps: int) -> int:
+        """How many different negatives the first `steps` batches show."""
+        per_epoch = steps_per_epoch(self, self.batch_size)
         shown = np.zeros(len(self.positive), bool)
         for first in range(0, steps, per_epoch):
-            shown[self.epoch(first // per_epoch)[: min(per_epoch, steps - first) * batch_size]] = True
+            shown[self.epoch(first // per_epoch)[: min(per_epoch, steps - first) * self.batch_size]] = True
         return int((shown & ~self.positive).sum())

@@ -1,25 +1,25 @@
 """The fine-tuning stage: one classifier a fold, each scored on the fold that it never saw."""
 
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
-import pandas as pd
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from numpy.typing import NDArray
 from pydantic import Field
 
 from finetune.classifier import Classifier, HeadConfig
-from finetune.ensemble import write_ensemble
+from finetune.ensemble import fold_folder, write_ensemble
 from finetune.labelled import Labelled, LabelledConfig, TrainingRows, read_labelled, rows_outside
 from finetune.losses import FocalConfig, LossConfig
 from finetune.mixing import MixingConfig
 from finetune.predict import predict, write_predictions
+from finetune.reports import NegativesShown, write_reports
 from finetune.sampling import BalancedOrder
 from ssl_isic.backbones import BackboneConfig, save_backbone, start_hashes
 from ssl_isic.config import Config, Seed, Side
@@ -31,19 +31,16 @@ from ssl_isic.data.source_stamps import content_hash
 from ssl_isic.data.views import TrainViewConfig, train_view
 from ssl_isic.errors import InputError
 from ssl_isic.evaluation.source import BackboneSource
-from ssl_isic.files import atomic_write, write_json
 from ssl_isic.loop import LoopConfig, build_accelerator, check_alike, fit, start_trackers, total_steps
-from ssl_isic.metrics import bootstrap, classification_metrics, partial_auc, roc_auc, top_k_sensitivity
+from ssl_isic.metrics import classification_metrics
 from ssl_isic.optim import OptimConfig
 from ssl_isic.refusals import refused_on_all
-from ssl_isic.run_folder import open_run, read_metrics, write_provenance
+from ssl_isic.run_folder import open_run, write_provenance
 from ssl_isic.run_lock import training_in
 from ssl_isic.saved_weights import folder_settings, on_this_machine
 from ssl_isic.sharding import check_whole
 
 LABELLED = "labelled"
-METRICS = ("pauc", "auc", "ap")
-TOP_K = 15
 
 
 class SamplingConfig(Config):
@@ -120,33 +117,27 @@ def started_run(config: FinetuneConfig, labelled: Labelled, inputs: Mapping[str,
                 keep_views(config.run_dir, views)
                 write_provenance(config.run_dir, config.seed, accelerator.num_processes, inputs)
         start_trackers(accelerator, config.run_dir, config)
-        for note in [*labelled.notes, *_cleaning_notes(config), *_label_notes(config)]:
+        for note in [*labelled.notes, *_notes_on_the_start(config)]:
             accelerator.print(note)
         yield accelerator
 
 
-def _label_notes(config: FinetuneConfig) -> list[str]:
-    """What to know where the start is a classifier itself."""
-    weights = config.backbone.weights
+def _notes_on_the_start(config: FinetuneConfig) -> list[str]:
+    """What to know where the weights that it starts from are a classifier's, or have learned from images cleaned otherwise."""
+    weights, notes = config.backbone.weights, list[str]()
     if weights is None or not on_this_machine(weights).is_dir():
-        return []
-    if folder_settings(weights).get("pretrained_cfg", {}).get("num_classes") != 1:
-        return []
-    return [
-        f"{weights} is a classifier: if it has been trained on images of {config.data.table}, it has seen the labels that its "
-        "folds are scored by, and the scores are too good"
-    ]
-
-
-def _cleaning_notes(config: FinetuneConfig) -> list[str]:
-    """What to know where the backbone has learned from images that were cleaned otherwise."""
-    weights = config.backbone.weights
-    if weights is None or not on_this_machine(weights).is_dir():
-        return []
+        return notes
+    if folder_settings(weights).get("pretrained_cfg", {}).get("num_classes") == 1:
+        notes.append(
+            f"{weights} is a classifier: if it has been trained on images of {config.data.table}, it has seen the labels "
+            "that its folds are scored by, and the scores are too good"
+        )
     learned = BackboneSource(model=config.backbone.model, weights=weights).cleaning()
-    if learned == config.data.clean:
-        return []
-    return [f"the backbone has learned from images with clean={learned}; this run has data.clean={config.data.clean}"]
+    if learned != config.data.clean:
+        notes.append(
+            f"the backbone has learned from images with clean={learned}; this run has data.clean={config.data.clean}"
+        )
+    return notes
 
 
 def train_folds(
@@ -167,7 +158,9 @@ def train_folds(
             train_fold(config, labelled, pool, extra.get(fold), fold, run_dir, accelerator)
         accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        _write_reports(config, labelled, extra, folds, run_dir)
+        models = [f"fold-{fold}/model" for fold in folds]
+        write_ensemble(run_dir, models, labelled.prevalence, config.image_size, config.data)
+        write_reports(run_dir, folds, labelled, _negatives_shown(config, labelled, folds[0], extra.get(folds[0])))
     accelerator.wait_for_everyone()
 
 
@@ -224,6 +217,17 @@ def _rows_and_order(
     rows = rows_outside(labelled, fold)
     rows = rows if extra is None else rows.joined(extra)
     return rows, order_of(config, rows)
+
+
+def _negatives_shown(
+    config: FinetuneConfig, labelled: Labelled, fold: int, extra: TrainingRows | None
+) -> NegativesShown | None:
+    """What the model of `fold` has seen of the negatives; nothing where every row is drawn alike."""
+    _, order = _rows_and_order(config, labelled, fold, extra)
+    if not isinstance(order, BalancedOrder):
+        return None
+    steps = total_steps(_with_the_steps_of_labels_alone(config, labelled, fold, order).loop, order)
+    return NegativesShown(order.distinct_negatives(steps), int((~order.positive).sum()))
 
 
 def _with_the_steps_of_labels_alone(
@@ -306,62 +310,3 @@ def folds_to_train(config: FinetuneConfig, labelled: Labelled) -> list[int]:
         if fold not in there:
             raise InputError(f"folds={config.folds}: {config.data.folds} has no fold {fold}; it has {there}")
     return list(config.folds)
-
-
-def fold_folder(run_dir: Path, fold: int) -> Path:
-    """Where the model of fold `fold` is."""
-    return run_dir / f"fold-{fold}"
-
-
-def _write_reports(
-    config: FinetuneConfig, labelled: Labelled, extra: dict[int, TrainingRows], folds: Sequence[int], run_dir: Path
-) -> None:
-    oof = pd.concat([pd.read_csv(fold_folder(run_dir, fold) / "valid.csv", dtype={"isic_id": str}) for fold in folds])
-    with atomic_write(run_dir / "oof.csv") as temporary:
-        oof.to_csv(temporary, index=False, float_format="%.17g")
-    report = pd.DataFrame([_fold_row(run_dir, fold, oof) for fold in folds])
-    with atomic_write(run_dir / "folds_report.csv") as temporary:
-        report.to_csv(temporary, index=False)
-    print(report.to_string(index=False, float_format=lambda value: f"{value:.4f}"))
-    models = [f"fold-{fold}/model" for fold in folds]
-    write_ensemble(run_dir, models, labelled.prevalence, config.image_size, config.data)
-    row_of = {identifier: row for row, identifier in enumerate(labelled.ids)}
-    rows = np.array([row_of[identifier] for identifier in oof["isic_id"]])
-    groups = labelled.groups[rows] if len(np.unique(labelled.groups[rows])) > 1 else None
-    resampled = "rows, since all are of one group" if groups is None else "groups"
-    target, score = oof["target"].to_numpy(float), oof["p_malignant"].to_numpy(float)
-    summary: dict[str, Any] = {"rows": len(oof), "positives": int(target.sum())}
-    for name, metric in (("pauc", partial_auc), ("auc", roc_auc)):
-        interval = bootstrap(metric, target, score, groups)
-        ends = {"value": interval.value, "low": interval.low, "high": interval.high, "sd": interval.sd}
-        summary[name] = {**ends, "mean_of_folds": float(report[f"last_{name}"].mean())}
-        print(
-            f"out-of-fold {name} {interval:.4f} "
-            f"(95 % bootstrap over {resampled}); mean of the folds {summary[name]['mean_of_folds']:.4f}"
-        )
-    if labelled.patients is not None:
-        patients = labelled.patients[rows]
-        if np.unique(patients, return_counts=True)[1].max() > TOP_K:
-            found = summary["top_15_sensitivity"] = top_k_sensitivity(target, score, patients, TOP_K)
-            print(f"{found:.4f} of the malignant are among the {TOP_K} highest scores of their patient")
-    _, order = _rows_and_order(config, labelled, folds[0], extra.get(folds[0]))
-    if isinstance(order, BalancedOrder):
-        steps = total_steps(_with_the_steps_of_labels_alone(config, labelled, folds[0], order).loop, order)
-        shown, negatives = order.distinct_negatives(steps, config.loop.batch_size), int((~order.positive).sum())
-        summary["distinct_negatives_shown"], summary["negatives"] = shown, negatives
-        print(f"the model of fold {folds[0]} has seen {shown} of {negatives} different negatives")
-    write_json(run_dir / "summary.json", summary)
-
-
-def _fold_row(run_dir: Path, fold: int, oof: pd.DataFrame) -> dict[str, Any]:
-    rows = oof[oof["fold"] == fold]
-    scored = [row for row in read_metrics(fold_folder(run_dir, fold) / "metrics.jsonl") if "valid/pauc" in row]
-    best, last = max(scored, key=lambda row: row["valid/pauc"]), scored[-1]
-    return {
-        "fold": fold,
-        "rows": len(rows),
-        "positives": int(rows["target"].sum()),
-        **{f"last_{name}": last[f"valid/{name}"] for name in METRICS},
-        "best_epoch": best["epoch"],
-        **{f"best_{name}": best[f"valid/{name}"] for name in METRICS},
-    }

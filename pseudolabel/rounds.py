@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from finetune.calibrate import Platt, fit_platt, shift_prior
-from finetune.ensemble import mean_probability, predict_folder, read_ensemble, write_ensemble
+from finetune.ensemble import fold_folder, mean_probability, predict_folder, read_ensemble, write_ensemble
 from finetune.labelled import Labelled, TrainingRows, read_labelled
 from finetune.predict import write_predictions
-from finetune.training import LABELLED, FinetuneConfig, fold_folder, folds_to_train, started_run, train_folds
+from finetune.training import LABELLED, FinetuneConfig, folds_to_train, started_run, train_folds
 from pseudolabel.ledger import ledger_rows, read_ledger, training_rows, write_ledger
 from pseudolabel.selection import SelectionConfig, select
 from pseudolabel.unlabelled import UNLABELLED, Unlabelled, UnlabelledConfig, read_unlabelled

@@ -56,12 +56,12 @@ def test_distinct_negatives_are_those_that_training_is_given(
     positives: int, negatives: int, ratio: float, epochs: int, batch_size: int
 ) -> None:
     positive = mask(positives, negatives)
-    order = order_of(positive, ratio, seed=2)
-    batch_size = min(batch_size, len(order))
+    batch_size = min(batch_size, len(order_of(positive, ratio, seed=2)))
+    order = BalancedOrder(positive, np.ones(len(positive)), ratio, seed=2, batch_size=batch_size)
     steps = epochs * (len(order) // batch_size) - (epochs > 1)  # a run may end within an epoch
     batches = TrainingStream(order, BatchLayout(batch_size), 0, steps)
     counted = {draw.row for batch in batches for draw in batch if not positive[draw.row]}
-    assert order.distinct_negatives(steps, batch_size) == len(counted)
+    assert order.distinct_negatives(steps) == len(counted)
 
 
 def test_positives_that_weigh_less_draw_fewer_negatives() -> None:
